@@ -1,1 +1,2 @@
-export {};
+export { HimapError, errorCodes, type ErrorCode } from "./errors.cjs";
+export type * from "./types.js";

@@ -1,0 +1,217 @@
+/**
+ * The native module, typed in one place; `native/addon/` is its other half. Every number is checked again there.
+ * Shapes are row-major; "tokens" are ids, "rows" positions of a batch, "pages" units of the KV pool.
+ */
+
+export type NativePhase = "prefill" | "decode";
+export type NativeVoters = "instruction" | "image" | "last" | "all";
+
+/** One cut, counts already resolved (`lib/pruning/compile.ts`). Exactly one of `voters` and `keptRanks` is given. */
+export interface NativeCut {
+  /** Layer before which image tokens are dropped, 0-based. */
+  before: number;
+  /** Image tokens that survive. */
+  keep: number;
+  /** Rows whose attention in layer `before - 1` is summed. */
+  voters?: NativeVoters;
+  /** How heads are joined: the mean over heads, or the largest head's sum. */
+  heads?: "mean" | "max";
+  /** Factor on each column's score, [image tokens of the sequence]. */
+  weights?: Float32Array;
+  /** Given survivors: ascending ranks among the image tokens alive before the cut, [keep]. */
+  keptRanks?: Uint32Array;
+}
+
+export interface NativeStage {
+  /** First layer and the layer after the last. */
+  first: number;
+  end: number;
+  /** Tokens that the stage holds after prefill. */
+  tokens: number;
+  /** Tokens that the stage's pages must hold at the end: `tokens` + new tokens. */
+  capacity: number;
+  /** Pages per layer: ceil(capacity / pageTokens). */
+  blocks: number;
+}
+
+/** What `plan` needs to know of a model: no weights, so that a folder can be costed without being opened. */
+export interface PlanJob {
+  layers: number;
+  /** Prompt tokens, image tokens included. */
+  length: number;
+  imageTokens: number;
+  /** Tokens that may be generated. */
+  newTokens: number;
+  cuts: { before: number; keep: number }[];
+}
+
+export interface PreprocessJob {
+  /** RGB or RGBA bytes, [height, width, channels]; copied before the call returns. */
+  pixels: Uint8Array;
+  width: number;
+  height: number;
+  channels: 3 | 4;
+  geometry: "pad" | "crop";
+  /** Side of the square that the model sees, in pixels. */
+  side: number;
+  /** Per-channel mean and standard deviation of the normalisation, [3]. */
+  mean: readonly number[];
+  std: readonly number[];
+}
+
+export interface Preprocessed {
+  /** Normalised input, [3, side, side]. */
+  pixels: Float32Array;
+  /** The same before normalisation: RGB, [side, side, 3]. */
+  bytes: Uint8Array;
+}
+
+export interface StepImage {
+  /** Normalised input, [3, side, side]; or `features`. */
+  pixels?: Float32Array;
+  /** Projected image tokens, [imageTokens, hidden]: the tower is skipped. */
+  features?: Float32Array;
+  /** Return `features`. */
+  returnFeatures?: boolean;
+  /** Return the tower's patch tokens before the projector. */
+  returnVision?: boolean;
+}
+
+export interface StepSampling {
+  /** 0: the best candidate. */
+  temperature: number;
+  /** 0: no limit. */
+  topK: number;
+  topP: number;
+  minP: number;
+  /** Philox key: 64-bit seed as two words, and the index of the sample among `n`. */
+  seed: readonly [low: number, high: number];
+  sample: number;
+}
+
+export interface StepSequence {
+  phase: NativePhase;
+  /** New tokens, [rows]; -1 where a row comes from an image. Decode: one row. */
+  ids: Int32Array;
+  /** RoPE position of each row, [rows]. */
+  positions: Int32Array;
+  /** Image spans, [n * 3]: first row, rows, index into `StepInput.images`. Prefill only. */
+  spans: Int32Array;
+  /** Ascending by `before`. Prefill only. */
+  cuts: NativeCut[];
+  /** Per stage of `plan`: tokens already cached, and page ids [layers of the stage * blocks]. */
+  stages: { cached: number; blocks: number; pages: Int32Array }[];
+  /** Sparse changes to the logits before candidates are taken: x < 0 ? x * multiply : x / multiply, then + add. */
+  adjust?: { tokens: Int32Array; add: Float32Array; multiply: Float32Array };
+  /** Tokens that may be produced, bit t of word t / 32, [ceil(vocabulary / 32)]. */
+  allowed?: Uint32Array;
+  /** Ids that end a burst. */
+  stop: Int32Array;
+  /** Forward passes of this step; from 2 on the native sampler chooses the tokens in between. */
+  burst: number;
+  sampling: StepSampling;
+  /** What a study wants back. Prefill only. */
+  study?: { logits?: "all" | "last"; hidden?: boolean; scores?: boolean };
+  /** Return the scores that each cut ranked. */
+  returnScores?: boolean;
+}
+
+export interface StepInput {
+  images: StepImage[];
+  sequences: StepSequence[];
+}
+
+/** The best tokens of one row after adjustment: at most 64, by descending logit, ties by ascending id. */
+export interface Candidates {
+  ids: Int32Array;
+  logits: Float32Array;
+  /** log(sum(exp(logit))) over the whole adjusted vocabulary. */
+  logSumExp: number;
+}
+
+export interface StepResult {
+  /** Tokens chosen natively: at most `burst - 1`, fewer when a stop id came. */
+  tokens: Int32Array;
+  /** One per forward pass; the last one's token is yet to be chosen, unless a stop id ended the burst. */
+  candidates: Candidates[];
+  /** Per cut: survivors as indices among the sequence's image tokens, ascending; scores of those alive before it. */
+  cuts: { kept: Uint32Array; scores?: Float32Array }[];
+  /** [rows, vocabulary]; rows = those alive at the end ("all") or 1 ("last"). */
+  logits?: Float32Array;
+  /** Positions of the rows alive at the end, [rows]. With `study`. */
+  positions?: Int32Array;
+  /** Residual stream entering each layer and leaving the last, [layers + 1] of [rows alive there, hidden]. */
+  hidden?: Float32Array[];
+  /** Attention that image tokens receive: per layer [4 voters, heads, image tokens alive], in the order of `NativeVoters`. */
+  colsum?: Float32Array[];
+  /** Attention mass per layer: [heads, 3 receivers, 3 sources], both in the order prefix, image, text. */
+  blocks?: Float32Array[];
+}
+
+export interface StepOutput {
+  images: { features?: Float32Array; vision?: Float32Array }[];
+  sequences: StepResult[];
+  /** Milliseconds spent on vision (tower and projector), prefill and decode. */
+  timings: { vision: number; prefill: number; decode: number };
+}
+
+export interface NativeEngineOptions {
+  /** Backend library to open: `cpu`. */
+  backend: "cpu";
+  /** Worker threads; 0: one per processor. */
+  threads: number;
+  weights: "map" | "copy";
+  /** Storage type of the KV pool. */
+  kvType: "f32" | "f16" | "bf16";
+  /** Size of the KV pool in pages. */
+  kvPages: number;
+}
+
+export interface NativeEngineInfo {
+  threads: number;
+  /** Vector path of the CPU backend. */
+  simd: "portable" | "avx2" | "avx512";
+  /** Bytes of weights used where they lie in the files. */
+  mappedBytes: number;
+  /** Bytes of memory allocated for weights (copies, converted vectors) and tables. */
+  weightBytes: number;
+  kvBytes: number;
+}
+
+export interface NativeEngine {
+  readonly info: NativeEngineInfo;
+  /** Runs all sequences one step further, on the engine's own thread. Steps run in the order of the calls. */
+  step(input: StepInput): Promise<StepOutput>;
+  /** Makes the step that runs, and those that wait, end early with ERR_ABORTED. */
+  interrupt(): void;
+  /** Ends the thread and frees everything once the running step has ended. Idempotent. */
+  close(): Promise<void>;
+}
+
+export interface BackendReport {
+  name: "cpu";
+  usable: boolean;
+  /** Why it is not usable. */
+  reason?: string;
+  path: string;
+  simd?: string;
+}
+
+export interface NativeModule {
+  readonly version: string;
+  /** The codes of native/core/status.h. */
+  readonly errorCodes: string[];
+  /** Tokens per KV page (kernels/kv_layout.h). */
+  readonly pageTokens: number;
+  /** Bytes of one page: K and V of `pageTokens` tokens in one layer. */
+  pageBytes(kvHeads: number, headDim: number, kvType: "f32" | "f16" | "bf16"): number;
+  /** The stage table of a prompt: pure arithmetic (native/prune/plan.h). */
+  plan(job: PlanJob): NativeStage[];
+  /** Bytes of workspace that a step of `rows` prefill rows and `images` images takes, beyond weights and KV. */
+  workspaceBytes(manifest: string, rows: number, images: number): number;
+  backends(): BackendReport[];
+  /** Resize, pad or crop and normalise on the module's own threads. */
+  preprocess(job: PreprocessJob): Promise<Preprocessed>;
+  /** Opens a model. `manifest` is the text of lib/checkpoint/manifest.ts. `onProgress` gets bytes read and in all. */
+  open(manifest: string, options: NativeEngineOptions, onProgress?: (loaded: number, total: number) => void): Promise<NativeEngine>;
+}

@@ -1,0 +1,365 @@
+/** The public types: what users write and what they get. Defaults live in `defaults.ts`, checks in `request.ts`. */
+
+import type { HimapError } from "./errors.cjs";
+
+/**
+ * A picture: encoded bytes (JPEG, PNG, WebP) in any of the usual forms, a file by path or `file:` URL, raw pixels
+ * ([height, width, channels], 8 bits), or the embedding of an earlier `encodeImage`. A bare string is refused, so that
+ * a client's text never reads a local file.
+ */
+export type ImageInput =
+  | { path: string }
+  | URL
+  | Uint8Array
+  | Blob
+  | ReadableStream<Uint8Array>
+  | RawImage
+  | { embedding: ImageEmbedding };
+
+export interface RawImage {
+  /** [height, width, channels], row by row. */
+  pixels: Uint8Array;
+  width: number;
+  height: number;
+  channels: 3 | 4;
+}
+
+/** A picture as the decoder sees it: projected tokens. Valid for engines with the same `info.fingerprint`. */
+export interface ImageEmbedding {
+  /** [tokens, width] */
+  readonly features: Float32Array;
+  readonly tokens: number;
+  readonly fingerprint: string;
+  readonly image: ImagePlacement;
+}
+
+export type Part = { type: "text"; text: string } | { type: "image"; image: ImageInput };
+
+export interface Message {
+  role: "system" | "user" | "assistant";
+  content: string | Part[];
+}
+
+/**
+ * How a cut ranks the image tokens still alive.
+ * - `rows`: by the attention that they receive, in the layer before the cut, from the instruction (every row after the
+ *   last image), the image rows still alive, the last row, or every row; heads joined by their mean (default) or maximum.
+ *   `weights` multiplies each image token's score, [image tokens of the prompt] (position bias, padding).
+ * - `random`: a seeded draw. `grid`: evenly spaced. `kept`: the survivors themselves, as indices among the prompt's
+ *   image tokens; only where every earlier cut is known beforehand too.
+ */
+export type Score =
+  | { rows: "instruction" | "image" | "last" | "all"; heads?: "mean" | "max"; weights?: Float32Array }
+  | { random: number }
+  | { grid: true }
+  | { kept: Uint32Array };
+
+/** A point where image tokens are dropped. `ratio` keeps floor(alive * ratio + 0.5) of those still alive. */
+export interface Cut {
+  /** The layer before which tokens are dropped, 0-based. Before layer 0 there is no attention to rank by. */
+  before: number;
+  score: Score;
+  /** Left out with `kept`, whose length says it. */
+  keep?: { ratio: number } | { count: number };
+}
+
+export type Preset = "none" | "himap" | "himap-caption" | "fastv" | "random" | "grid" | "vtw";
+
+/**
+ * A preset, or cuts of your own. `cache: "frozen"` (the default) decides once, at prefill.
+ */
+export type Pruning =
+  | Preset
+  | { preset: Preset; seed?: number; cache?: "frozen" }
+  | { cuts: Cut[]; cache?: "frozen" };
+
+export type ImageAspectRatio = "pad" | "crop";
+export type TemplateName = "vicuna_v1" | "llava_v1" | "hf";
+
+export interface LoadProgress {
+  phase: "read" | "warmup";
+  /** Bytes. */
+  loaded: number;
+  total: number;
+}
+
+export interface LoadOptions {
+  /** Where to run. `auto` takes the best device there is. Default `auto`. */
+  device?: "auto" | "cpu";
+  /** Storage type of the KV cache. Default `f32` on a CPU. */
+  kvType?: "auto" | "f32" | "f16" | "bf16";
+  /** Worker threads of the CPU engine. Default: one per processor. */
+  threads?: number;
+  /** `map` uses the weights where they lie in the files; `copy` reads them into memory, for files that may be truncated while the engine runs. Default `map`. */
+  weights?: "map" | "copy";
+  /** How a picture becomes the square that the model sees. Default: what the checkpoint's own files say. */
+  imageAspectRatio?: ImageAspectRatio;
+  /** Prompt template. Default `auto`: what the checkpoint's layout implies. */
+  template?: "auto" | TemplateName;
+  /** Bytes of the KV pool. Default `auto`: one prompt of the model's full length. */
+  memory?: { kvBytes?: number | "auto" };
+  /** Pruning of requests that name none. Default `none`. */
+  pruning?: Pruning;
+  /** Largest picture accepted, in pixels, before it is decoded. Default 64,000,000. */
+  maxPixels?: number;
+  onProgress?: (progress: LoadProgress) => void;
+  signal?: AbortSignal;
+  logger?: (level: "debug" | "info" | "warn" | "error", message: string) => void;
+}
+
+export interface GenerateOptions {
+  /** Default 512. */
+  maxTokens?: number;
+  /** The end-of-sequence token and stop ids are not produced before. Default 0. */
+  minTokens?: number;
+  /** 0 (default) is greedy. */
+  temperature?: number;
+  /** Keep the smallest set of tokens whose probabilities reach this sum. Default 1. */
+  topP?: number;
+  /** Keep this many best tokens; 0 (default): no limit. Sampling looks at the best 64 candidates at most. */
+  topK?: number;
+  /** Drop tokens below this share of the best one's probability. Default 0. */
+  minP?: number;
+  /** Seed of the sampler, an integer of up to 53 bits. Default 0. The same request with the same seed gives the same tokens. */
+  seed?: number;
+  /** Divides the positive and multiplies the negative logits of tokens seen in prompt and answer. Default 1. */
+  repetitionPenalty?: number;
+  /** Subtracted once from the logits of tokens already answered. Default 0. */
+  presencePenalty?: number;
+  /** Subtracted per occurrence from the logits of tokens already answered. Default 0. */
+  frequencyPenalty?: number;
+  /** Added to the logits of given ids; -Infinity forbids one. */
+  logitBias?: Record<number, number>;
+  /** Texts that end the answer; they are not part of it. */
+  stop?: string | string[];
+  /** Ids that end the answer, beside the model's own. */
+  stopTokenIds?: number[];
+  /** Return this many best alternatives with each token's log-probability, 0 to 64. Default: none. */
+  logprobs?: number;
+  pruning?: Pruning;
+  imageAspectRatio?: ImageAspectRatio;
+  /** Turn the picture as its EXIF orientation says. Default false, as the models were trained. */
+  autoOrient?: boolean;
+  /** Return the scores that each cut ranked. Default false. */
+  scores?: boolean;
+  signal?: AbortSignal;
+  /** Milliseconds after which the request fails with ERR_TIMEOUT. Default: none. */
+  timeoutMs?: number;
+}
+
+export interface Usage {
+  /** Tokens of the prompt, image tokens included. */
+  promptTokens: number;
+  imageTokens: number;
+  /** Image tokens that each stage holds; stages are the runs of layers between cuts. */
+  imageTokensPerStage: number[];
+  completionTokens: number;
+}
+
+/** A rectangle on the source picture, in its pixels. */
+export interface Rect {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+
+export interface ImagePlacement {
+  /** Size of the source picture. */
+  width: number;
+  height: number;
+  /** Patches that the model sees. */
+  grid: [rows: number, columns: number];
+  /** Where the grid lies on the source; with `pad` it is larger than the picture, with `crop` a part of it. */
+  placed: Rect;
+}
+
+export interface CutResult {
+  before: number;
+  /** Survivors as indices among the prompt's image tokens, ascending. */
+  kept: Uint32Array;
+  /** With `scores`, and where the cut ranked attention: the score of each token alive before the cut, in their order. */
+  scores?: Float32Array;
+}
+
+export interface Flops {
+  /** HiMAP's formula (equation 10): multiply-accumulates of image tokens alone, 4nd^2 + 2n^2d + 2ndm per layer. */
+  paper: number;
+  paperUnpruned: number;
+  /** Whole prefill: two operations per multiply-accumulate, gated FFN, causal attention over all tokens, LM head on one row, vision tower and projector. */
+  prefill: number;
+  prefillUnpruned: number;
+}
+
+export interface TokenLogprob {
+  id: number;
+  text: string;
+  logprob: number;
+  top: { id: number; text: string; logprob: number }[];
+}
+
+export type FinishReason = "stop" | "length";
+
+export interface Result {
+  text: string;
+  tokens: Uint32Array;
+  finishReason: FinishReason;
+  usage: Usage;
+  /** Milliseconds: waiting, decoding pictures, vision tower and projector, prefill, all tokens after the first. */
+  timings: Record<"queue" | "decode" | "vision" | "prefill" | "generate", number>;
+  cuts: CutResult[];
+  flops: Flops;
+  /** KV bytes that the request's pages took. */
+  kvBytes: number;
+  images: ImagePlacement[];
+  logprobs?: TokenLogprob[];
+}
+
+/** A piece of the answer. */
+export interface Delta {
+  text: string;
+  /** Tokens that this piece completes. */
+  tokens: number[];
+}
+
+/**
+ * An answer under way. Await it for the `Result`, or iterate it for pieces as they come; both work on the same object.
+ * Leaving the loop early aborts quietly. A generation that nobody awaits raises no unhandled rejection.
+ */
+export interface Generation extends AsyncIterable<Delta>, PromiseLike<Result>, AsyncDisposable {
+  readonly id: string;
+  /** Ends the generation; awaiting it then rejects with ERR_ABORTED (`cause` the reason, `partial` the result so far). */
+  abort(reason?: unknown): void;
+  textStream(): ReadableStream<string>;
+}
+
+export interface ForwardInput {
+  /** Token ids; -200 stands where an image goes, once per image. */
+  ids: ArrayLike<number>;
+  /** Normalised pixels per image, [3, side, side]. */
+  pixels?: Float32Array[];
+  /** Projected tokens per image, [image tokens, hidden], instead of pixels. */
+  features?: Float32Array[];
+}
+
+export interface ForwardOptions {
+  /** Logits of every row alive at the end, or of the last. Default `last`. */
+  logits?: "all" | "last";
+  /** Return the residual stream. */
+  hidden?: boolean;
+  /** Return column sums and block sums of every layer, and the scores of each cut. */
+  scores?: boolean;
+  /** Return what the vision tower and the projector made of the images. */
+  images?: boolean;
+  pruning?: Pruning;
+  imageAspectRatio?: ImageAspectRatio;
+  signal?: AbortSignal;
+}
+
+/** Voters of `ForwardResult.colsum`, in order. */
+export type Voters = readonly ["instruction", "image", "last", "all"];
+
+export interface ForwardResult {
+  ids: Int32Array;
+  /** [rows, vocabulary] of the rows alive at the end, or of the last one. */
+  logits: Float32Array;
+  /** Original positions of the rows alive at the end, [rows]. */
+  positions: Int32Array;
+  cuts: CutResult[];
+  /** Entering each layer and leaving the last: [layers + 1] of [rows alive there, hidden]. */
+  hidden?: Float32Array[];
+  /** Per layer: attention that each image token alive there receives, [4 voters, heads, image tokens]. */
+  colsum?: Float32Array[];
+  /** Per layer: attention mass, [heads, 3 receivers, 3 sources], prefix, image and text (after the last image). */
+  blocks?: Float32Array[];
+  /** Tower output without the class row, [image tokens, vision width], per image. */
+  vision?: Float32Array[];
+  /** Projected tokens, [image tokens, hidden], per image. */
+  features?: Float32Array[];
+}
+
+export interface Stage {
+  firstLayer: number;
+  endLayer: number;
+  /** Tokens that the stage holds after prefill. */
+  tokens: number;
+  imageTokens: number;
+  kvBytes: number;
+}
+
+export interface PlanJob {
+  /** Default 1. */
+  images?: number;
+  /** Text tokens of the prompt. Default 64. */
+  promptTokens?: number;
+  /** Default 512. */
+  maxTokens?: number;
+  pruning?: Pruning;
+}
+
+export interface Plan {
+  stages: Stage[];
+  kvBytes: number;
+  flops: Flops;
+  /** Whether the engine's KV pool and the model's positions can hold it. */
+  fits: boolean;
+}
+
+export interface ModelInfo {
+  folder: string;
+  family: string;
+  /** Identity of config, weights index and package version: what an embedding or a resumed job must match. */
+  fingerprint: string;
+  layers: number;
+  hidden: number;
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  ffn: number;
+  vocabulary: number;
+  maxPositions: number;
+  vision: { layers: number; hidden: number; heads: number; ffn: number; imageSize: number; patchSize: number };
+  /** Tokens of one image. */
+  imageTokens: number;
+  parameters: number;
+  weightTypes: string[];
+  device: string;
+  simd: string;
+  threads: number;
+  kvType: string;
+  imageAspectRatio: ImageAspectRatio;
+  template: TemplateName;
+  memory: { mappedBytes: number; weightBytes: number; kvBytes: number };
+}
+
+export interface Engine extends AsyncDisposable {
+  readonly info: ModelInfo;
+  readonly disposed: boolean;
+  /** Answers a conversation; a bare string is one user message without a picture. */
+  generate(messages: string | Message[], options?: GenerateOptions): Generation;
+  /** One prefill, for study and tests. */
+  forward(input: Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult>;
+  encodeImage(image: ImageInput, options?: { imageAspectRatio?: ImageAspectRatio; autoOrient?: boolean; signal?: AbortSignal }): Promise<ImageEmbedding>;
+  /** Ids of a text, without BOS. Text never becomes a special token. */
+  tokenize(text: string): Uint32Array;
+  detokenize(ids: ArrayLike<number>): string;
+  /** What a request would cost. */
+  plan(job?: PlanJob): Plan;
+  /** Aborts what runs, waits for it, frees everything. Idempotent. */
+  dispose(): Promise<void>;
+}
+
+export interface DoctorReport {
+  version: string;
+  platform: string;
+  node: string;
+  /** The native binary in use, or why there is none. */
+  binary: { path?: string; error?: string };
+  devices: { name: string; usable: boolean; reason?: string; detail?: string }[];
+  /** What `device: "auto"` takes. */
+  device?: string;
+  memory: { total: number; free: number };
+  processors: number;
+}
+
+export type { HimapError };
