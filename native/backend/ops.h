@@ -1,0 +1,94 @@
+// The seam between the engine and a device: one function per operation, one plain struct each (kernels/<op>/<op>.h).
+//
+// A backend is a shared library that exports `himap_backend`, which returns this table. Only plain C data crosses the
+// line: no C++ type, no exception. Every function returns a Code (kOk = 0) and leaves a sentence in last_error().
+// Calls on one device come from one thread and take effect in their order; `download` and `synchronize` wait.
+//
+// "Activations" are in the device's own type: float on the CPU. Buffers come from `allocate`; offsets and lengths are
+// the engine's business, so pointers into a buffer are as good as its start.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/attention_decode/attention_decode.h"
+#include "kernels/attention_prefill/attention_prefill.h"
+#include "kernels/candidates/candidates.h"
+#include "kernels/embed/embed.h"
+#include "kernels/gather/gather.h"
+#include "kernels/linear/linear.h"
+#include "kernels/norm/norm.h"
+#include "kernels/patch_embed/patch_embed.h"
+#include "kernels/rope_kv/rope_kv.h"
+#include "kernels/select/select.h"
+
+namespace himap {
+
+/** Raised with every change of a struct or of the table: a stale library is refused. */
+constexpr uint32_t kBackendAbi = 1;
+
+struct Device;
+
+struct DeviceOptions {
+  int32_t threads;  // CPU worker threads; 0: one per processor
+};
+
+struct DeviceInfo {
+  char detail[64];  // the vector path of a CPU, the name of a card
+  int32_t threads;
+  int32_t activation_bytes;  // bytes of one activation
+};
+
+/** One part of a weight as it lies in a file: row-major (out, in), no alignment promised. */
+struct WeightPart {
+  const void* data;
+  DType type;
+  int64_t out;
+  int64_t in;
+};
+
+enum class WeightLayout : int32_t {
+  kStacked = 0,  // parts one below the other: y has the sum of their columns
+  kGateUp = 1,   // two parts of one shape, gate and up, for Epilogue::kSwiGlu
+};
+
+struct BackendApi {
+  uint32_t abi;
+  const char* name;
+
+  /** kOk if the device can be used here; else the reason goes to `reason`. */
+  int32_t (*probe)(char* reason, size_t reason_bytes, char* detail, size_t detail_bytes);
+  int32_t (*open)(const DeviceOptions* options, Device** device, DeviceInfo* info, char* reason, size_t reason_bytes);
+  void (*close)(Device* device);
+  const char* (*last_error)(Device* device);
+
+  int32_t (*allocate)(Device* device, size_t bytes, void** buffer);  // committed when first touched
+  void (*release)(Device* device, void* buffer);
+  int32_t (*upload)(Device* device, void* to, const void* from, size_t bytes);
+  int32_t (*download)(Device* device, void* to, const void* from, size_t bytes);
+  int32_t (*upload_activations)(Device* device, void* to, const float* from, int64_t elements);
+  int32_t (*download_activations)(Device* device, float* to, const void* from, int64_t elements);
+  int32_t (*synchronize)(Device* device);
+
+  /** The parts' bytes stay valid until weight_release: a CPU uses them where they lie. */
+  int32_t (*weight_import)(Device* device, const WeightPart* parts, int32_t n, WeightLayout layout, Weight** weight);
+  void (*weight_release)(Device* device, Weight* weight);
+
+  int32_t (*patch_embed)(Device* device, const PatchEmbedParams* params);
+  int32_t (*embed)(Device* device, const EmbedParams* params);
+  int32_t (*norm)(Device* device, const NormParams* params);
+  int32_t (*linear)(Device* device, const LinearParams* params);
+  int32_t (*logits)(Device* device, const LogitsParams* params);
+  int32_t (*rope_kv)(Device* device, const RopeKvParams* params);
+  int32_t (*attention_prefill)(Device* device, const AttentionPrefillParams* params);
+  int32_t (*attention_decode)(Device* device, const AttentionDecodeParams* params);
+  int32_t (*select)(Device* device, const SelectParams* params);
+  int32_t (*gather)(Device* device, const GatherParams* params);
+  int32_t (*candidates)(Device* device, const CandidatesParams* params);
+};
+
+}  // namespace himap
+
+/** The one symbol that a backend's library exports. */
+using HimapBackendFunction = const himap::BackendApi*();
+constexpr const char* kBackendSymbol = "himap_backend";
