@@ -1,8 +1,12 @@
+// Everything that the addon exports, in the order of lib/binding/native.ts.
 #include <napi.h>
 
-static Napi::Object Init(Napi::Env env, Napi::Object exports) {
-  exports.Set("version", Napi::String::New(env, "0.1.0"));
+#include "native/addon/addon_data.h"
+
+static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  himap::AddonData::create(env);
+  exports.Set("version", Napi::String::New(env, HIMAP_VERSION));
   return exports;
 }
 
-NODE_API_MODULE(himap, Init)
+NODE_API_MODULE(himap, init)
