@@ -1,0 +1,47 @@
+#include "native/backend/backend.h"
+
+#include <dlfcn.h>
+
+namespace himap {
+namespace {
+
+std::string library_path(const std::string& folder, const std::string& name) {
+  return folder + "/libhimap-" + name + ".so";
+}
+
+}  // namespace
+
+const BackendApi& load_backend(const std::string& folder, const std::string& name) {
+  const std::string path = library_path(folder, name);
+  // Never closed: a device thread may outlive its last user, and the library is linked with -z nodelete.
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  require(library != nullptr, Code::ERR_NO_BINARY, "[backend] " + std::string(library ? "" : dlerror()));
+  const auto function = reinterpret_cast<HimapBackendFunction*>(dlsym(library, kBackendSymbol));
+  require(function != nullptr, Code::ERR_NO_BINARY, "[backend] " + path + " does not export " + kBackendSymbol);
+  const BackendApi* api = function();
+  require(api->abi == kBackendAbi, Code::ERR_NO_BINARY,
+          "[backend] " + path + " must have interface " + std::to_string(kBackendAbi) + "; got " + std::to_string(api->abi));
+  return *api;
+}
+
+BackendProbe probe_backend(const std::string& folder, const std::string& name) {
+  BackendProbe probe{library_path(folder, name), false, "", ""};
+  try {
+    char reason[256] = "";
+    char detail[64] = "";
+    probe.usable = load_backend(folder, name).probe(reason, sizeof(reason), detail, sizeof(detail)) == 0;
+    probe.reason = reason;
+    probe.detail = detail;
+  } catch (const std::exception& error) {
+    probe.reason = error.what();
+  }
+  return probe;
+}
+
+Backend::Backend(const BackendApi& api, const DeviceOptions& options) : api_(api) {
+  char reason[256] = "";
+  const int32_t code = api.open(&options, &device_, &info_, reason, sizeof(reason));
+  if (code != 0) throw Error(static_cast<Code>(code), reason);
+}
+
+}  // namespace himap

@@ -1,0 +1,130 @@
+// A backend's library opened at run time, and a device of it with errors as exceptions and buffers that free themselves.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "native/backend/ops.h"
+#include "native/core/status.h"
+
+namespace himap {
+
+struct BackendProbe {
+  std::string path;
+  bool usable;
+  std::string reason;  // why it is not usable
+  std::string detail;  // e.g. the vector path of the CPU
+};
+
+/** The table of `<folder>/libhimap-<name>.so`. ERR_NO_BINARY if it cannot be opened or is of another version. */
+const BackendApi& load_backend(const std::string& folder, const std::string& name);
+
+/** Whether a backend can be used here. Never throws. */
+BackendProbe probe_backend(const std::string& folder, const std::string& name);
+
+class Backend {
+ public:
+  Backend(const BackendApi& api, const DeviceOptions& options);
+  ~Backend() { api_.close(device_); }
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+
+  const DeviceInfo& info() const { return info_; }
+
+  /** Calls one function of the table: `run(&BackendApi::linear, params)`. */
+  template <class... Parameters, class... Arguments>
+  void run(int32_t (*BackendApi::*function)(Device*, Parameters...), Arguments&&... arguments) {
+    check((api_.*function)(device_, std::forward<Arguments>(arguments)...));
+  }
+  template <class Params>
+  void run(int32_t (*BackendApi::*function)(Device*, const Params*), const Params& params) {
+    check((api_.*function)(device_, &params));
+  }
+
+  const BackendApi& api() const { return api_; }
+  Device* device() { return device_; }
+
+ private:
+  void check(int32_t code) {
+    if (code != 0) throw Error(static_cast<Code>(code), api_.last_error(device_));
+  }
+
+  const BackendApi& api_;
+  Device* device_ = nullptr;
+  DeviceInfo info_{};
+};
+
+/** Device memory. Grows on demand and never shrinks: a workspace that one step after another uses. */
+class Buffer {
+ public:
+  explicit Buffer(Backend& backend) : backend_(&backend) {}
+  Buffer(Backend& backend, size_t bytes) : backend_(&backend) { reserve(bytes); }
+  Buffer(Buffer&& other) noexcept
+      : backend_(other.backend_), data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(backend_, other.backend_);
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~Buffer() { release(); }
+
+  /** At least `bytes` bytes; what was there is lost when it grows. */
+  void* reserve(size_t bytes) {
+    if (bytes > bytes_) {
+      release();
+      backend_->run(&BackendApi::allocate, bytes, &data_);
+      bytes_ = bytes;
+    }
+    return data_;
+  }
+  /** Room for the values, and the values in it. */
+  template <class T>
+  T* upload(const std::vector<T>& values) {
+    return upload(values.data(), values.size());
+  }
+  template <class T>
+  T* upload(const T* values, size_t count) {
+    void* to = reserve((count ? count : 1) * sizeof(T));
+    if (count) backend_->run(&BackendApi::upload, to, static_cast<const void*>(values), count * sizeof(T));
+    return static_cast<T*>(to);
+  }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  void release() {
+    if (data_) backend_->api().release(backend_->device(), data_);
+    data_ = nullptr;
+    bytes_ = 0;
+  }
+
+  Backend* backend_;
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+/** A weight matrix on the device. */
+class WeightRef {
+ public:
+  WeightRef(Backend& backend, const std::vector<WeightPart>& parts, WeightLayout layout) : backend_(&backend) {
+    backend.run(&BackendApi::weight_import, parts.data(), static_cast<int32_t>(parts.size()), layout, &weight_);
+  }
+  WeightRef(WeightRef&& other) noexcept : backend_(other.backend_), weight_(std::exchange(other.weight_, nullptr)) {}
+  WeightRef& operator=(WeightRef&&) = delete;
+  ~WeightRef() {
+    if (weight_) backend_->api().weight_release(backend_->device(), weight_);
+  }
+  const Weight* get() const { return weight_; }
+
+ private:
+  Backend* backend_;
+  Weight* weight_ = nullptr;
+};
+
+}  // namespace himap
