@@ -1,0 +1,71 @@
+/** Files of a checkpoint folder: regular ones only (a pipe would never end), links followed, as the Hub's cache has them. */
+
+import { constants } from "node:fs";
+import { open, type FileHandle } from "node:fs/promises";
+import path from "node:path";
+
+import { HimapError } from "../errors.cjs";
+import { fault } from "./fault.js";
+import { parseJsonObject, type JsonObject } from "./json.js";
+import { readSafetensorsHeader, readStart, type StoredTensor } from "./safetensors.js";
+
+/** An index of 100,000 tensors takes about 12 MB and 100,000 values. */
+const jsonLimits = { bytes: 32_000_000, depth: 64, values: 1_000_000 };
+
+/** Whether an error only says that nothing is there. */
+function isAbsent(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === "ENOENT";
+}
+
+/** Opens `name` in `folder`, hands it to `use`, and closes it; undefined where there is no such file. */
+async function withFile<T>(folder: string, name: string, use: (file: FileHandle, bytes: number) => Promise<T>): Promise<T | undefined> {
+  let file: FileHandle;
+  try {
+    // Without O_NONBLOCK opening a pipe would wait for a writer.
+    file = await open(path.join(folder, name), constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+  } catch (cause) {
+    if (isAbsent(cause)) return undefined;
+    fault("ERR_BAD_CHECKPOINT", name, "a readable file", "the checkpoint", (cause as NodeJS.ErrnoException).code ?? String(cause), { cause });
+  }
+  try {
+    const stat = await file.stat();
+    if (!stat.isFile()) fault("ERR_BAD_CHECKPOINT", name, "a regular file", "the checkpoint", stat.isDirectory() ? "a directory" : "a device or pipe");
+    return await use(file, stat.size);
+  } catch (cause) {
+    if (cause instanceof HimapError) throw cause;
+    return fault("ERR_BAD_CHECKPOINT", name, "a readable file", "the checkpoint", (cause as NodeJS.ErrnoException).code ?? String(cause), { cause });
+  } finally {
+    await file.close();
+  }
+}
+
+/** A JSON file of the folder, and its text for the fingerprint; undefined where there is none. */
+export function readJsonFile(folder: string, name: string): Promise<{ object: JsonObject; text: Uint8Array } | undefined> {
+  return withFile(folder, name, async (file, bytes) => {
+    if (bytes > jsonLimits.bytes) fault("ERR_TOO_LARGE", name, `at most ${jsonLimits.bytes} bytes`, "a JSON file", `${bytes}`);
+    const text = await readStart(file, bytes, name);
+    return { object: parseJsonObject(text, name, jsonLimits), text };
+  });
+}
+
+/** A weights file, opened no further than its header. */
+export interface WeightsFile {
+  name: string;
+  /** Absolute. */
+  path: string;
+  bytes: number;
+  /** In the order of their bytes. */
+  tensors: StoredTensor[];
+  /** The bytes that declare them. */
+  header: Uint8Array;
+}
+
+/** The header of a safetensors file of the folder; undefined where there is none. */
+export function readWeightsFile(folder: string, name: string): Promise<WeightsFile | undefined> {
+  return withFile(folder, name, async (file, bytes) => ({
+    name,
+    path: path.resolve(folder, name),
+    bytes,
+    ...(await readSafetensorsHeader(file, bytes, name)),
+  }));
+}

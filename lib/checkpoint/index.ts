@@ -1,0 +1,95 @@
+/** A checkpoint folder as it is published -> the one description that everything else works from. */
+
+import { createHash } from "node:crypto";
+import { stat } from "node:fs/promises";
+import path from "node:path";
+
+import { HimapError } from "../errors.cjs";
+import { packageVersion } from "../package.js";
+import { throwIfAborted } from "./abort.js";
+import { readConfig } from "./config.js";
+import { fault } from "./fault.js";
+import { readJsonFile } from "./files.js";
+import type { JsonObject } from "./json.js";
+import { writeManifest } from "./manifest.js";
+import { readPreprocessing } from "./preprocessing.js";
+import { readWeights } from "./shards.js";
+import { findTensors } from "./tensors.js";
+import type { Checkpoint, TensorEntry } from "./types.js";
+
+export type { Checkpoint, ModelConfig, TensorEntry, WeightType } from "./types.js";
+
+/** SHA-256 over parts framed by their lengths, so that no two lists of parts give the same bytes. */
+function hash(parts: (Uint8Array | string)[]): string {
+  const digest = createHash("sha256");
+  for (const part of parts) digest.update(`${Buffer.byteLength(part)}:`).update(part);
+  return digest.digest("hex");
+}
+
+async function checkFolder(folder: string): Promise<void> {
+  const found = await stat(folder).catch((cause: NodeJS.ErrnoException) => {
+    throw new HimapError("ERR_INVALID_ARG", `${folder}: expected a checkpoint folder for folder but received ${cause.code ?? cause.message}`, { cause });
+  });
+  if (!found.isDirectory()) fault("ERR_INVALID_ARG", folder, "a checkpoint folder", "folder", "a file");
+}
+
+/** The processor's settings: a file of their own, or, as newer versions save them, a part of processor_config.json. */
+async function readProcessor(folder: string): Promise<{ object: JsonObject | undefined; file: string }> {
+  const file = "preprocessor_config.json";
+  const own = await readJsonFile(folder, file);
+  if (own !== undefined) return { object: own.object, file };
+  const shared = "processor_config.json";
+  const nested = (await readJsonFile(folder, shared))?.object.get("image_processor");
+  return nested instanceof Map ? { object: nested, file: `${shared}, image_processor` } : { object: undefined, file };
+}
+
+/**
+ * Opens a LLaVA checkpoint in the Hugging Face layout: reads config and headers, checks all of them against each other,
+ * and says where each tensor lies. No weight is read.
+ *
+ * @param folder The folder as it is published; files may be links, as in the Hub's cache.
+ * @throws HimapError
+ * - ERR_INVALID_ARG: there is no such folder.
+ * - ERR_BAD_CHECKPOINT: a file is absent, damaged, or contradicts another; ERR_TOO_LARGE: it is beyond a limit.
+ * - ERR_TENSOR_MISSING, ERR_TENSOR_EXTRA, ERR_TENSOR_SHAPE: the weights are not those that config.json implies.
+ * - ERR_UNSUPPORTED_MODEL, ERR_UNSUPPORTED_FILE: another model, or another file format.
+ * - ERR_ABORTED: `options.signal` fired.
+ */
+export async function openCheckpoint(folder: string, options: { signal?: AbortSignal | undefined } = {}): Promise<Checkpoint> {
+  const { signal } = options;
+  throwIfAborted(signal);
+  await checkFolder(folder);
+  const config = await readJsonFile(folder, "config.json");
+  if (config === undefined) {
+    fault("ERR_BAD_CHECKPOINT", folder, "config.json", "the checkpoint", "no such file", { hint: "name the folder that holds config.json and the weights" });
+  }
+  const generation = await readJsonFile(folder, "generation_config.json");
+  const facts = readConfig(config.object, generation?.object);
+  const processor = await readProcessor(folder);
+  const preprocessing = readPreprocessing(processor.object, processor.file, facts.model.vision.imageSize);
+
+  throwIfAborted(signal);
+  const weights = await readWeights(folder, signal);
+  throwIfAborted(signal);
+  const tensors = findTensors(facts, weights);
+  const files = weights.map(({ path, bytes }) => ({ path, bytes }));
+  return {
+    folder: path.resolve(folder),
+    family: "llava",
+    config: facts.model,
+    files,
+    tensors,
+    manifest: writeManifest({ config: facts.model, files, tensors }),
+    parameters: countParameters(tensors),
+    tokens: facts.tokens,
+    preprocessing,
+    template: "hf",
+    fingerprint: hash([packageVersion, config.text, ...weights.flatMap(({ name, header }) => [name, header])]),
+  };
+}
+
+/** Elements of all tensors, one that two names share counted once. */
+function countParameters(tensors: TensorEntry[]): number {
+  const counts = new Map(tensors.map(({ file, offset, shape }) => [`${file}:${offset}`, shape.reduce((product, side) => product * side, 1)]));
+  return [...counts.values()].reduce((sum, count) => sum + count, 0);
+}
