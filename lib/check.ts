@@ -1,0 +1,191 @@
+/**
+ * Checks of arguments. One phrase says every fault, "expected X for Y but received Z", and a collector reports all
+ * faults of a call in one error. Values from outside are read once, and may throw when they are read.
+ */
+
+import { HimapError } from "./errors.cjs";
+
+/** A value in a few words, for an error message. Never throws, whatever the value does. */
+export function describe(value: unknown): string {
+  try {
+    switch (typeof value) {
+      case "string":
+        return value.length > 40 ? `${JSON.stringify(value.slice(0, 40))}... (${value.length} characters)` : JSON.stringify(value);
+      case "function":
+        return "a function";
+      case "symbol":
+        return "a symbol";
+      case "bigint":
+        return `${String(value).slice(0, 40)}n`;
+      case "object":
+        if (value === null) return "null";
+        if (Array.isArray(value)) return `an array of ${value.length}`;
+        if (ArrayBuffer.isView(value)) return `${nameOf(value)} of ${(value as Uint8Array).length ?? value.byteLength}`;
+        return nameOf(value) === "Object" ? "an object" : `an object of class ${nameOf(value)}`;
+      default:
+        return Object.is(value, -0) ? "-0" : String(value);
+    }
+  } catch {
+    return "an object that cannot be read";
+  }
+}
+
+function nameOf(value: object): string {
+  const name: unknown = value.constructor?.name;
+  return typeof name === "string" && name !== "" ? name.slice(0, 40) : "Object";
+}
+
+/** The one phrase. */
+export function phrase(expected: string, where: string, received: unknown): string {
+  return `expected ${expected} for ${where} but received ${describe(received)}`;
+}
+
+export interface NumberRule {
+  min: number;
+  max: number;
+  integer?: boolean;
+}
+
+function ruleText({ min, max, integer }: NumberRule): string {
+  const kind = integer ? "an integer" : "a number";
+  if (min === -Infinity && max === Infinity) return kind;
+  return max === Infinity ? `${kind} of at least ${min}` : `${kind} from ${min} to ${max}`;
+}
+
+/** Collects the faults of one call. Each check returns the value where it is right, and `undefined` otherwise. */
+export class Faults {
+  readonly list: string[] = [];
+
+  add(expected: string, where: string, received: unknown): void {
+    this.list.push(phrase(expected, where, received));
+  }
+
+  /** Throws one ERR_INVALID_ARG with every fault, if there is any. `what` names the call. */
+  raise(what: string): void {
+    if (this.list.length === 0) return;
+    const text = this.list.length === 1 ? this.list[0] : `${this.list.length} faults: ${this.list.join("; ")}`;
+    throw new HimapError("ERR_INVALID_ARG", `${what}: ${text}`, { faults: [...this.list] });
+  }
+
+  /**
+   * Reads the named properties of an options object, each once. Other names are faults, with the likely one named.
+   * An `undefined` property counts as absent.
+   */
+  properties<K extends string>(value: unknown, where: string, names: readonly K[]): Partial<Record<K, unknown>> | undefined {
+    if (typeof value !== "object" || value === null || isArray(value)) {
+      this.add("an object", where, value);
+      return undefined;
+    }
+    const found: Partial<Record<K, unknown>> = {};
+    try {
+      for (const name of names) {
+        const property = (value as Record<K, unknown>)[name];
+        if (property !== undefined) found[name] = property;
+      }
+      for (const name of Object.keys(value)) {
+        if ((names as readonly string[]).includes(name)) continue;
+        const likely = nearest(name, names);
+        this.list.push(`expected a known option for ${where} but received ${describe(name)}${likely ? ` (did you mean ${describe(likely)}?)` : ""}`);
+      }
+    } catch {
+      this.add("an object whose properties can be read", where, value);
+      return undefined;
+    }
+    return found;
+  }
+
+  number(value: unknown, where: string, rule: NumberRule): number | undefined {
+    // Written so that NaN fails it.
+    const right = typeof value === "number" && value >= rule.min && value <= rule.max && (!rule.integer || Number.isSafeInteger(value));
+    // + 0 turns -0 into 0.
+    if (right) return value + 0;
+    this.add(ruleText(rule), where, value);
+    return undefined;
+  }
+
+  boolean(value: unknown, where: string): boolean | undefined {
+    if (typeof value === "boolean") return value;
+    this.add("true or false", where, value);
+    return undefined;
+  }
+
+  string(value: unknown, where: string): string | undefined {
+    if (typeof value === "string") return value;
+    this.add("a string", where, value);
+    return undefined;
+  }
+
+  oneOf<T extends string>(value: unknown, where: string, choices: readonly T[]): T | undefined {
+    if ((choices as readonly unknown[]).includes(value)) return value as T;
+    this.add(`one of ${choices.map((choice) => JSON.stringify(choice)).join(", ")}`, where, value);
+    return undefined;
+  }
+
+  callback<T extends (...args: never[]) => unknown>(value: unknown, where: string): T | undefined {
+    if (typeof value === "function") return value as T;
+    this.add("a function", where, value);
+    return undefined;
+  }
+
+  /** An AbortSignal of any realm. */
+  signal(value: unknown, where: string): AbortSignal | undefined {
+    try {
+      const signal = value as AbortSignal;
+      if (typeof value === "object" && value !== null && typeof signal.aborted === "boolean" && typeof signal.addEventListener === "function") return signal;
+    } catch {
+      // Not one.
+    }
+    this.add("an AbortSignal", where, value);
+    return undefined;
+  }
+
+  /** The elements of an array or typed array, copied. */
+  elements(value: unknown, where: string, most: number): unknown[] | undefined {
+    try {
+      if (isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView))) {
+        const source = value as ArrayLike<unknown>;
+        if (source.length <= most) return Array.from(source);
+        this.add(`at most ${most} elements`, where, value);
+        return undefined;
+      }
+    } catch {
+      // Cannot be read.
+    }
+    this.add("an array", where, value);
+    return undefined;
+  }
+}
+
+/** Array.isArray that does not throw on a revoked proxy. */
+function isArray(value: unknown): value is unknown[] {
+  try {
+    return Array.isArray(value);
+  } catch {
+    return false;
+  }
+}
+
+/** The name that a misspelt one most likely meant: same letters in another style, or up to two slips of the hand. */
+function nearest(name: string, names: readonly string[]): string | undefined {
+  if (name.length > 40) return undefined;
+  const plain = (text: string): string => text.replace(/[-_]/g, "").toLowerCase();
+  let best: string | undefined;
+  let bestDistance = 3;
+  for (const candidate of names) {
+    const distance = editDistance(plain(name), plain(candidate));
+    if (distance < bestDistance && distance < candidate.length / 2) [best, bestDistance] = [candidate, distance];
+  }
+  return best;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}

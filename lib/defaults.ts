@@ -1,0 +1,55 @@
+/** Every default and every limit that a caller can meet, in one place. */
+
+/** Of `load`. */
+export const loadDefaults = {
+  device: "auto",
+  kvType: "auto",
+  weights: "map",
+  template: "auto",
+  pruning: "none",
+  /** Pixels of a picture before it is decoded. */
+  maxPixels: 64_000_000,
+} as const;
+
+/** Of `generate`. */
+export const generateDefaults = {
+  maxTokens: 512,
+  minTokens: 0,
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  seed: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  autoOrient: false,
+  scores: false,
+} as const;
+
+/** Of `plan`. */
+export const planDefaults = { images: 1, promptTokens: 64, maxTokens: 512 } as const;
+
+/** Of the presets that draw at random. */
+export const pruningSeed = 0;
+
+export const limits = {
+  /** Candidates that a step returns per row: what sampling and log-probabilities can see. */
+  candidates: 64,
+  /** Messages of one conversation. */
+  messages: 4096,
+  /** UTF-16 units of text in one request; beyond it, encoding alone would hold up the event loop. */
+  characters: 1_000_000,
+  images: 256,
+  /** Stop strings of one request, and the UTF-16 units of each. */
+  stops: 64,
+  stopCharacters: 1024,
+  stopTokenIds: 1024,
+  logitBias: 4096,
+  cuts: 64,
+  temperature: 100,
+  penalty: 100,
+  threads: 1024,
+  /** Requests whose pictures may be read, or lie decoded, while they wait for the engine. */
+  preparedAhead: 8,
+} as const;
