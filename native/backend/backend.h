@@ -33,11 +33,12 @@ class Backend {
 
   const DeviceInfo& info() const { return info_; }
 
-  /** Calls one function of the table: `run(&BackendApi::linear, params)`. */
+  /** Calls a function of the table: `call(&BackendApi::upload, to, from, bytes)`. */
   template <class... Parameters, class... Arguments>
-  void run(int32_t (*BackendApi::*function)(Device*, Parameters...), Arguments&&... arguments) {
+  void call(int32_t (*BackendApi::*function)(Device*, Parameters...), Arguments&&... arguments) {
     check((api_.*function)(device_, std::forward<Arguments>(arguments)...));
   }
+  /** Runs an operation: `run(&BackendApi::linear, params)`. */
   template <class Params>
   void run(int32_t (*BackendApi::*function)(Device*, const Params*), const Params& params) {
     check((api_.*function)(device_, &params));
@@ -75,7 +76,7 @@ class Buffer {
   void* reserve(size_t bytes) {
     if (bytes > bytes_) {
       release();
-      backend_->run(&BackendApi::allocate, bytes, &data_);
+      backend_->call(&BackendApi::allocate, bytes, &data_);
       bytes_ = bytes;
     }
     return data_;
@@ -88,7 +89,7 @@ class Buffer {
   template <class T>
   T* upload(const T* values, size_t count) {
     void* to = reserve((count ? count : 1) * sizeof(T));
-    if (count) backend_->run(&BackendApi::upload, to, static_cast<const void*>(values), count * sizeof(T));
+    if (count) backend_->call(&BackendApi::upload, to, static_cast<const void*>(values), count * sizeof(T));
     return static_cast<T*>(to);
   }
   template <class T>
@@ -113,7 +114,7 @@ class Buffer {
 class WeightRef {
  public:
   WeightRef(Backend& backend, const std::vector<WeightPart>& parts, WeightLayout layout) : backend_(&backend) {
-    backend.run(&BackendApi::weight_import, parts.data(), static_cast<int32_t>(parts.size()), layout, &weight_);
+    backend.call(&BackendApi::weight_import, parts.data(), static_cast<int32_t>(parts.size()), layout, &weight_);
   }
   WeightRef(WeightRef&& other) noexcept : backend_(other.backend_), weight_(std::exchange(other.weight_, nullptr)) {}
   WeightRef& operator=(WeightRef&&) = delete;
