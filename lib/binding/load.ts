@@ -1,0 +1,128 @@
+/** Finds and loads the native binary, and turns what it throws into `HimapError`. Nothing else requires it. */
+
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { HimapError, errorCodes, type ErrorCode } from "../errors.cjs";
+import type { NativeEngine, NativeModule } from "./native.js";
+
+const require = createRequire(import.meta.url);
+
+/** The nearest folder upwards with this package's package.json: this file runs from `lib/` and from `dist/lib/`. */
+function findPackage(): { root: string; version: string } {
+  for (let folder = path.dirname(fileURLToPath(import.meta.url)); ; folder = path.dirname(folder)) {
+    const file = path.join(folder, "package.json");
+    if (existsSync(file)) {
+      const { name, version } = JSON.parse(readFileSync(file, "utf8")) as { name?: string; version?: string };
+      if (name === "himap") return { root: folder, version: version ?? "" };
+    }
+    if (folder === path.dirname(folder)) throw new HimapError("ERR_NO_BINARY", "expected a package.json above himap's own files but found none");
+  }
+}
+
+let loaded: { native: NativeModule; path: string } | undefined;
+
+/**
+ * The native module, loaded once; what it throws, or rejects with, is a `HimapError`.
+ * @throws ERR_NO_BINARY with every place that was looked at, and what to do about it.
+ */
+export function loadNative(): NativeModule {
+  return load().native;
+}
+
+/** The absolute path of the binary in use. Throws as `loadNative`. */
+export function nativePath(): string {
+  return load().path;
+}
+
+function load(): { native: NativeModule; path: string } {
+  if (loaded) return loaded;
+  const { root, version } = findPackage();
+  const target = `${process.platform}-${process.arch}`;
+  const tried = [path.join(root, "build", "Release"), path.join(root, "prebuilds", target), path.dirname(process.execPath)];
+  let file: string | undefined;
+  let native: NativeModule;
+  try {
+    // node-gyp-build carries no types.
+    const gypBuild = require("node-gyp-build") as { resolve(folder: string): string };
+    file = gypBuild.resolve(root);
+    native = require(file) as NativeModule;
+  } catch (cause) {
+    throw noBinary(target, file, tried, cause);
+  }
+  if (native.version !== version) {
+    throw new HimapError("ERR_NO_BINARY", `${file}: expected version ${version} for the native binary but received ${native.version}`, {
+      hint: "it was built from other sources: run `npm run build` in a checkout, or install the package again",
+    });
+  }
+  return (loaded = { native: adoptModule(native), path: file });
+}
+
+function noBinary(target: string, file: string | undefined, tried: readonly string[], cause: unknown): HimapError {
+  const { code, message } = cause as NodeJS.ErrnoException;
+  const where = file === undefined ? `looked in ${tried.join(", ")}` : `tried ${file}`;
+  const build = "build it from source with `npx himap build` (needs CMake and a C++17 compiler)";
+  let hint: string;
+  if (code === "ERR_DLOPEN_DISABLED") {
+    hint = "Node was started with --no-addons, or with the permission model (--permission) and without --allow-addons";
+  } else if (file === undefined) {
+    hint = target === "linux-x64" ? `install the package again, on a system with glibc, or ${build}` : `no binary is published for ${target}: ${build}`;
+  } else if (/GLIBC|GLIBCXX|version `/.test(message)) {
+    hint = `the system's C library is older than the binary's: ${build}`;
+  } else {
+    hint = `install the package again, or ${build}`;
+  }
+  return new HimapError("ERR_NO_BINARY", `expected a native binary for ${target} but none could be loaded: ${where}: ${message}`, { hint, cause });
+}
+
+/** What native code threw, as a `HimapError`: its own codes are kept, anything else is a defect of ours. */
+export function adoptError(error: unknown): HimapError {
+  if (error instanceof HimapError) return error;
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
+  if (typeof code === "string" && Object.hasOwn(errorCodes, code)) return new HimapError(code as ErrorCode, String(message));
+  return new HimapError("ERR_INTERNAL", `native code failed: ${String(message ?? error)}`, { cause: error });
+}
+
+function adopting<A extends unknown[], R>(call: (...args: A) => R): (...args: A) => R {
+  return (...args) => {
+    try {
+      return call(...args);
+    } catch (error) {
+      throw adoptError(error);
+    }
+  };
+}
+
+function adoptingAsync<A extends unknown[], R>(call: (...args: A) => Promise<R>): (...args: A) => Promise<R> {
+  return async (...args) => {
+    try {
+      return await call(...args);
+    } catch (error) {
+      throw adoptError(error);
+    }
+  };
+}
+
+function adoptModule(native: NativeModule): NativeModule {
+  const open = adoptingAsync(native.open);
+  return {
+    ...native,
+    pageBytes: adopting(native.pageBytes),
+    plan: adopting(native.plan),
+    workspaceBytes: adopting(native.workspaceBytes),
+    backends: adopting(native.backends),
+    preprocess: adoptingAsync(native.preprocess),
+    open: async (...args) => adoptEngine(await open(...args)),
+  };
+}
+
+function adoptEngine(engine: NativeEngine): NativeEngine {
+  return {
+    info: engine.info,
+    step: adoptingAsync((input) => engine.step(input)),
+    interrupt: adopting(() => engine.interrupt()),
+    close: adoptingAsync(() => engine.close()),
+  };
+}
