@@ -1,0 +1,90 @@
+/** Every fault of a `load` call; defaults applied. What depends on the checkpoint is checked once it is open. */
+
+import { Faults } from "../check.js";
+import { limits, loadDefaults as defaults } from "../defaults.js";
+import { HimapError } from "../errors.cjs";
+import type { LoadOptions, LoadProgress } from "../types.js";
+
+export interface LoadRequest {
+  folder: string;
+  kvType: "auto" | "f32" | "f16" | "bf16";
+  /** 0: one per processor. */
+  threads: number;
+  weights: "map" | "copy";
+  imageAspectRatio: LoadOptions["imageAspectRatio"];
+  template: NonNullable<LoadOptions["template"]>;
+  kvBytes: number | "auto";
+  pruning: NonNullable<LoadOptions["pruning"]>;
+  maxPixels: number;
+  onProgress: ((progress: LoadProgress) => void) | undefined;
+  signal: AbortSignal | undefined;
+  /** Never throws. */
+  logger: NonNullable<LoadOptions["logger"]>;
+}
+
+const optionNames = [
+  "device", "kvType", "threads", "weights", "imageAspectRatio", "template", "memory", "pruning", "maxPixels", "onProgress",
+  "signal", "logger",
+] as const satisfies readonly (keyof LoadOptions)[];
+
+/** @throws HimapError ERR_INVALID_ARG with every fault */
+export function checkLoad(folder: unknown, options: unknown): LoadRequest {
+  const faults = new Faults();
+  const path = faults.string(folder, "folder") ?? "";
+  if (path.includes("\0")) faults.add("a path", "folder", path);
+  const given = faults.properties(options ?? {}, "options", optionNames) ?? {};
+  const choice = <T extends string, D>(name: keyof LoadOptions, choices: readonly T[], otherwise: D): T | D =>
+    given[name] === undefined ? otherwise : (faults.oneOf(given[name], name, choices) ?? otherwise);
+  choice("device", ["auto", "cpu"], defaults.device);
+  const logger = given.logger === undefined ? undefined : faults.callback<NonNullable<LoadOptions["logger"]>>(given.logger, "logger");
+  const request: LoadRequest = {
+    folder: path,
+    kvType: choice("kvType", ["auto", "f32", "f16", "bf16"], defaults.kvType),
+    threads: given.threads === undefined ? 0 : (faults.number(given.threads, "threads", { min: 1, max: limits.threads, integer: true }) ?? 0),
+    weights: choice("weights", ["map", "copy"], defaults.weights),
+    imageAspectRatio: choice("imageAspectRatio", ["pad", "crop"], undefined),
+    template: choice("template", ["auto", "vicuna_v1", "llava_v1", "hf"], defaults.template),
+    kvBytes: given.memory === undefined ? "auto" : readKvBytes(given.memory, faults),
+    // Its form depends on the model's depth, so it is checked when the checkpoint is open.
+    pruning: (given.pruning as LoadRequest["pruning"] | undefined) ?? defaults.pruning,
+    maxPixels: given.maxPixels === undefined ? defaults.maxPixels : (faults.number(given.maxPixels, "maxPixels", { min: 1, max: 2 ** 32, integer: true }) ?? 1),
+    onProgress: given.onProgress === undefined ? undefined : faults.callback(given.onProgress, "onProgress"),
+    signal: given.signal === undefined ? undefined : faults.signal(given.signal, "signal"),
+    logger: (level, message) => {
+      try {
+        logger?.(level, message);
+      } catch {
+        // A logger that fails must not take a load or a request with it, and there is no one else to tell.
+      }
+    },
+  };
+  faults.raise("load");
+  return request;
+}
+
+function readKvBytes(memory: unknown, faults: Faults): number | "auto" {
+  const { kvBytes } = faults.properties(memory, "memory", ["kvBytes"]) ?? {};
+  if (kvBytes === undefined || kvBytes === "auto") return "auto";
+  return faults.number(kvBytes, "memory.kvBytes", { min: 1, max: 2 ** 48, integer: true }) ?? "auto";
+}
+
+/**
+ * The user's progress callback, as one that never throws: the first error it throws is kept, and `raise` throws it
+ * as an ERR_INVALID_ARG once the native call that reported progress has returned.
+ */
+export function guardProgress(callback: LoadRequest["onProgress"]): { report(progress: LoadProgress): void; raise(): void } {
+  let thrown: { cause: unknown } | undefined;
+  return {
+    report(progress) {
+      if (!callback || thrown) return;
+      try {
+        callback(progress);
+      } catch (cause) {
+        thrown = { cause };
+      }
+    },
+    raise() {
+      if (thrown) throw new HimapError("ERR_INVALID_ARG", "load: expected onProgress to return but it threw", { cause: thrown.cause });
+    },
+  };
+}

@@ -1,0 +1,130 @@
+/** Faults of a conversation. What a picture's bytes hold is `lib/image`'s to say; here only their form is looked at. */
+
+import { phrase, type Faults } from "../check.js";
+import { limits } from "../defaults.js";
+import type { ImageEmbedding, ImageInput, Message, Part } from "../types.js";
+
+/** What an embedding must match. */
+export interface ImageFacts {
+  /** Tokens of one image. */
+  imageTokens: number;
+  /** Width of a projected token. */
+  hidden: number;
+  fingerprint: string;
+}
+
+export interface Conversation {
+  messages: Message[];
+  images: number;
+  /** UTF-16 units of all texts. */
+  characters: number;
+}
+
+/**
+ * Checks a conversation and copies it; pictures are kept as they are. A bare string is one user message.
+ * The result is `undefined` where there are faults.
+ */
+export function checkMessages(value: unknown, facts: ImageFacts, faults: Faults): Conversation | undefined {
+  const before = faults.list.length;
+  const conversation: Conversation = { messages: [], images: 0, characters: 0 };
+  if (typeof value === "string") {
+    conversation.messages.push({ role: "user", content: value });
+    conversation.characters = value.length;
+  } else {
+    const list = faults.elements(value, "messages", limits.messages);
+    if (!list) return undefined;
+    if (list.length === 0) faults.add("at least one message", "messages", value);
+    list.forEach((message, i) => readMessage(message, i, i === list.length - 1, conversation, facts, faults));
+  }
+  if (conversation.images > limits.images) faults.add(`at most ${limits.images} images`, "messages", conversation.images);
+  if (conversation.characters > limits.characters) {
+    faults.list.push(phrase(`at most ${limits.characters} characters of text`, "messages", conversation.characters));
+  }
+  return faults.list.length === before ? conversation : undefined;
+}
+
+function readMessage(value: unknown, index: number, last: boolean, conversation: Conversation, facts: ImageFacts, faults: Faults): void {
+  const where = `messages[${index}]`;
+  const message = faults.properties(value, where, ["role", "content"]);
+  if (!message) return;
+  const role = faults.oneOf(message.role, `${where}.role`, ["system", "user", "assistant"]);
+  if (role === "system" && index > 0) faults.add("a system message only at the start", `${where}.role`, role);
+  if (role && role !== "user" && last) faults.add('"user" (the last message is what is answered)', `${where}.role`, role);
+  if (typeof message.content === "string") {
+    conversation.characters += message.content.length;
+    if (role) conversation.messages.push({ role, content: message.content });
+    return;
+  }
+  const parts = faults.elements(message.content, `${where}.content`, limits.messages);
+  if (!parts) return;
+  if (parts.length === 0) faults.add("a string or at least one part", `${where}.content`, message.content);
+  const content: Part[] = [];
+  parts.forEach((part, i) => {
+    const read = readPart(part, `${where}.content[${i}]`, facts, faults);
+    if (!read) return;
+    if (read.type === "text") conversation.characters += read.text.length;
+    else {
+      conversation.images += 1;
+      if (role && role !== "user") faults.add("images only in user messages", `${where}.content[${i}].type`, read.type);
+    }
+    content.push(read);
+  });
+  if (role) conversation.messages.push({ role, content });
+}
+
+function readPart(value: unknown, where: string, facts: ImageFacts, faults: Faults): Part | undefined {
+  const part = faults.properties(value, where, ["type", "text", "image"]);
+  if (!part) return undefined;
+  const type = faults.oneOf(part.type, `${where}.type`, ["text", "image"]);
+  if (type === "text") {
+    if (part.image !== undefined) faults.add("no image in a text part", `${where}.image`, part.image);
+    const text = faults.string(part.text, `${where}.text`);
+    return text === undefined ? undefined : { type, text };
+  }
+  if (type === "image") {
+    if (part.text !== undefined) faults.add("no text in an image part", `${where}.text`, part.text);
+    const image = checkImage(part.image, `${where}.image`, facts, faults);
+    return image && { type, image };
+  }
+  return undefined;
+}
+
+/** Checks the form of a picture. */
+export function checkImage(value: unknown, where: string, facts: ImageFacts, faults: Faults): ImageInput | undefined {
+  try {
+    if (value instanceof Uint8Array || value instanceof URL || value instanceof Blob || value instanceof ReadableStream) return value;
+    if (typeof value === "object" && value !== null) {
+      const input = value as Record<string, unknown>;
+      const { path, pixels, embedding } = input;
+      if (typeof path === "string") return { path };
+      if (pixels instanceof Uint8Array) {
+        const { width, height, channels } = input;
+        return { pixels, width, height, channels } as ImageInput;
+      }
+      if (embedding !== undefined) return checkEmbedding(embedding, `${where}.embedding`, facts, faults);
+    }
+  } catch {
+    // Cannot be read.
+  }
+  const hint = typeof value === "string" ? " (a file is { path }, so that a text from outside never reads one)" : "";
+  faults.list.push(phrase("bytes, a Blob, a stream, { path }, a file: URL, raw pixels or an embedding", where, value) + hint);
+  return undefined;
+}
+
+function checkEmbedding(value: unknown, where: string, facts: ImageFacts, faults: Faults): ImageInput | undefined {
+  const { features, fingerprint, tokens, image } = value as ImageEmbedding;
+  if (fingerprint !== facts.fingerprint) {
+    faults.add(`the fingerprint ${facts.fingerprint} of this engine`, `${where}.fingerprint`, fingerprint);
+    return undefined;
+  }
+  const length = facts.imageTokens * facts.hidden;
+  if (!(features instanceof Float32Array) || features.length !== length || tokens !== facts.imageTokens) {
+    faults.add(`${facts.imageTokens} tokens in a Float32Array of ${length}`, `${where}.features`, features);
+    return undefined;
+  }
+  if (typeof image !== "object" || image === null) {
+    faults.add("the picture's placement", `${where}.image`, image);
+    return undefined;
+  }
+  return { embedding: { features, fingerprint, tokens, image } };
+}
