@@ -42,7 +42,7 @@ export function checkLoad(folder: unknown, options: unknown): LoadRequest {
     kvType: choice("kvType", ["auto", "f32", "f16", "bf16"], defaults.kvType),
     threads: given.threads === undefined ? 0 : (faults.number(given.threads, "threads", { min: 1, max: limits.threads, integer: true }) ?? 0),
     weights: choice("weights", ["map", "copy"], defaults.weights),
-    imageAspectRatio: choice("imageAspectRatio", ["pad", "crop"], undefined),
+    imageAspectRatio: given.imageAspectRatio === undefined ? undefined : faults.oneOf(given.imageAspectRatio, "imageAspectRatio", ["pad", "crop"]),
     template: choice("template", ["auto", "vicuna_v1", "llava_v1", "hf"], defaults.template),
     kvBytes: given.memory === undefined ? "auto" : readKvBytes(given.memory, faults),
     // Its form depends on the model's depth, so it is checked when the checkpoint is open.

@@ -7,6 +7,8 @@
  */
 
 import type { Candidates, StepSampling } from "../binding/native.js";
+import { expNonPositive } from "./exp.js";
+import { expNonPositive } from "./exp.js";
 import { philox, uniform } from "./philox.js";
 
 /**
@@ -26,7 +28,7 @@ export function chooseToken(candidates: Candidates, sampling: StepSampling, posi
   const weights = new Float64Array(count);
   let total = 0;
   for (let i = 0; i < count; i++) {
-    weights[i] = Math.exp((logits[i]! - best) / sampling.temperature);
+    weights[i] = expNonPositive((logits[i]! - best) / sampling.temperature);
     total += weights[i]!;
   }
 
