@@ -39,13 +39,18 @@ async function withFile<T>(folder: string, name: string, use: (file: FileHandle,
   }
 }
 
-/** A JSON file of the folder, and its text for the fingerprint; undefined where there is none. */
-export function readJsonFile(folder: string, name: string): Promise<{ object: JsonObject; text: Uint8Array } | undefined> {
-  return withFile(folder, name, async (file, bytes) => {
-    if (bytes > jsonLimits.bytes) fault("ERR_TOO_LARGE", name, `at most ${jsonLimits.bytes} bytes`, "a JSON file", `${bytes}`);
-    const text = await readStart(file, bytes, name);
-    return { object: parseJsonObject(text, name, jsonLimits), text };
+/** A whole file of at most `limit` bytes; undefined where there is none. */
+export function readBoundedFile(folder: string, name: string, limit: number): Promise<Uint8Array | undefined> {
+  return withFile(folder, name, (file, bytes) => {
+    if (bytes > limit) fault("ERR_TOO_LARGE", name, `at most ${limit} bytes`, "the file", `${bytes}`);
+    return readStart(file, bytes, name);
   });
+}
+
+/** A JSON file of the folder, and its text for the fingerprint; undefined where there is none. */
+export async function readJsonFile(folder: string, name: string): Promise<{ object: JsonObject; text: Uint8Array } | undefined> {
+  const text = await readBoundedFile(folder, name, jsonLimits.bytes);
+  return text && { object: parseJsonObject(text, name, jsonLimits), text };
 }
 
 /** A weights file, opened no further than its header. */
