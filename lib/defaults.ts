@@ -41,6 +41,9 @@ export const limits = {
   /** UTF-16 units of text in one request; beyond it, encoding alone would hold up the event loop. */
   characters: 1_000_000,
   images: 256,
+  /** Bytes of one encoded picture, and pixels of its longer side. */
+  encodedImageBytes: 256_000_000,
+  imageSide: 65_536,
   /** Stop strings of one request, and the UTF-16 units of each. */
   stops: 64,
   stopCharacters: 1024,

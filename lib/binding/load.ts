@@ -1,26 +1,13 @@
 /** Finds and loads the native binary, and turns what it throws into `HimapError`. Nothing else requires it. */
 
-import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 
 import { HimapError, errorCodes, type ErrorCode } from "../errors.cjs";
+import { packageRoot, packageVersion } from "../package.js";
 import type { NativeEngine, NativeModule } from "./native.js";
 
 const require = createRequire(import.meta.url);
-
-/** The nearest folder upwards with this package's package.json: this file runs from `lib/` and from `dist/lib/`. */
-function findPackage(): { root: string; version: string } {
-  for (let folder = path.dirname(fileURLToPath(import.meta.url)); ; folder = path.dirname(folder)) {
-    const file = path.join(folder, "package.json");
-    if (existsSync(file)) {
-      const { name, version } = JSON.parse(readFileSync(file, "utf8")) as { name?: string; version?: string };
-      if (name === "himap") return { root: folder, version: version ?? "" };
-    }
-    if (folder === path.dirname(folder)) throw new HimapError("ERR_NO_BINARY", "expected a package.json above himap's own files but found none");
-  }
-}
 
 let loaded: { native: NativeModule; path: string } | undefined;
 
@@ -39,21 +26,20 @@ export function nativePath(): string {
 
 function load(): { native: NativeModule; path: string } {
   if (loaded) return loaded;
-  const { root, version } = findPackage();
   const target = `${process.platform}-${process.arch}`;
-  const tried = [path.join(root, "build", "Release"), path.join(root, "prebuilds", target), path.dirname(process.execPath)];
+  const tried = [path.join(packageRoot, "build", "Release"), path.join(packageRoot, "prebuilds", target), path.dirname(process.execPath)];
   let file: string | undefined;
   let native: NativeModule;
   try {
     // node-gyp-build carries no types.
     const gypBuild = require("node-gyp-build") as { resolve(folder: string): string };
-    file = gypBuild.resolve(root);
+    file = gypBuild.resolve(packageRoot);
     native = require(file) as NativeModule;
   } catch (cause) {
     throw noBinary(target, file, tried, cause);
   }
-  if (native.version !== version) {
-    throw new HimapError("ERR_NO_BINARY", `${file}: expected version ${version} for the native binary but received ${native.version}`, {
+  if (native.version !== packageVersion) {
+    throw new HimapError("ERR_NO_BINARY", `${file}: expected version ${packageVersion} for the native binary but received ${native.version}`, {
       hint: "it was built from other sources: run `npm run build` in a checkout, or install the package again",
     });
   }

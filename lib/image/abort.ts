@@ -1,0 +1,29 @@
+import { HimapError } from "../errors.cjs";
+
+/** The error of a picture whose caller has given up. */
+function abortedError(signal: AbortSignal): HimapError {
+  return new HimapError("ERR_ABORTED", "the reading of an image was aborted", { cause: signal.reason });
+}
+
+/**
+ * Waits for `work`, or for the signal, whichever is first. Work that cannot be stopped goes on, and what becomes of it is
+ * ignored.
+ * @throws ERR_ABORTED
+ */
+export async function orAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return work;
+  work.catch(() => undefined); // when the signal wins, nobody else looks at its failure
+  let stop: (() => void) | undefined;
+  try {
+    return await Promise.race([
+      work,
+      new Promise<never>((_, reject) => {
+        stop = () => reject(abortedError(signal));
+        if (signal.aborted) stop();
+        else signal.addEventListener("abort", stop, { once: true });
+      }),
+    ]);
+  } finally {
+    if (stop) signal.removeEventListener("abort", stop);
+  }
+}
