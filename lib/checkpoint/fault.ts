@@ -7,3 +7,13 @@ import { HimapError, type ErrorCode, type HimapErrorOptions } from "../errors.cj
 export function fault(code: ErrorCode, where: string, expected: string, subject: string, received: string, options?: HimapErrorOptions): never {
   throw new HimapError(code, `${where}: expected ${expected} for ${subject} but received ${received}`, options);
 }
+
+/** A tensor's name in quotes. Names are what these messages are about, so only absurd ones are cut. */
+export function quote(name: string): string {
+  return JSON.stringify(name.length > 200 ? `${name.slice(0, 200)}...` : name);
+}
+
+/** Where a message says that a tensor is. */
+export function tensorIn(file: string, name: string): string {
+  return `${file}, tensor ${quote(name)}`;
+}

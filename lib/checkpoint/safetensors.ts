@@ -5,7 +5,7 @@
 
 import { type FileHandle } from "node:fs/promises";
 
-import { fault } from "./fault.js";
+import { fault, quote, tensorIn } from "./fault.js";
 import { describe, parseJsonObject, type JsonValue } from "./json.js";
 
 /** Limits of this package; the format itself has only the first. */
@@ -71,9 +71,9 @@ const tensorKeys = ["dtype", "shape", "data_offsets"];
 /** Reads one entry; offsets are still relative to the data. */
 function readTensor(name: string, entry: JsonValue, file: string): StoredTensor {
   if (Buffer.byteLength(name) > safetensorsLimits.nameBytes) {
-    fault("ERR_TOO_LARGE", file, `at most ${safetensorsLimits.nameBytes} bytes`, "a tensor's name", `${describe(name)} of ${Buffer.byteLength(name)}`);
+    fault("ERR_TOO_LARGE", file, `at most ${safetensorsLimits.nameBytes} bytes`, "a tensor's name", `${quote(name)} of ${Buffer.byteLength(name)}`);
   }
-  const where = `${file}, tensor ${describe(name)}`;
+  const where = tensorIn(file, name);
   if (!(entry instanceof Map)) fault("ERR_BAD_CHECKPOINT", where, "an object", "its header entry", describe(entry));
   for (const key of entry.keys()) {
     if (!tensorKeys.includes(key)) fault("ERR_BAD_CHECKPOINT", where, tensorKeys.join(", "), "its header entry", describe(key));
@@ -140,7 +140,7 @@ export function parseSafetensorsHeader(bytes: Uint8Array, fileBytes: number, whe
   let end = 0;
   for (const tensor of tensors) {
     if (tensor.offset !== end) {
-      fault("ERR_BAD_CHECKPOINT", `${where}, tensor ${describe(tensor.name)}`, `${end}, where the tensor before it ends,`, "data_offsets[0]",
+      fault("ERR_BAD_CHECKPOINT", tensorIn(where, tensor.name), `${end}, where the tensor before it ends,`, "data_offsets[0]",
         `${tensor.offset}, ${tensor.offset < end ? "an overlap" : "a hole"}`);
     }
     end += tensor.bytes;

@@ -3,7 +3,7 @@
 import { readdir } from "node:fs/promises";
 
 import { throwIfAborted } from "./abort.js";
-import { fault } from "./fault.js";
+import { fault, quote, tensorIn } from "./fault.js";
 import { readJsonFile, readWeightsFile, type WeightsFile } from "./files.js";
 import { describe, type JsonObject } from "./json.js";
 import { canonicalName } from "./names.js";
@@ -38,7 +38,7 @@ function readWeightMap(object: JsonObject): Map<string, Set<string>> {
   if (!(map instanceof Map)) fault("ERR_BAD_CHECKPOINT", index, "an object", "weight_map", describe(map));
   const shards = new Map<string, Set<string>>();
   for (const [tensor, shard] of map) {
-    if (typeof shard !== "string") fault("ERR_BAD_CHECKPOINT", index, "a file name", `weight_map ${describe(tensor)}`, describe(shard));
+    if (typeof shard !== "string") fault("ERR_BAD_CHECKPOINT", index, "a file name", `weight_map ${quote(tensor)}`, describe(shard));
     checkShardName(shard);
     const tensors = shards.get(shard);
     if (tensors === undefined) shards.set(shard, new Set([tensor]));
@@ -55,7 +55,7 @@ function checkOwners(files: WeightsFile[]): void {
   for (const { name: file, tensors } of files) {
     for (const { name } of tensors) {
       const other = owner.get(name);
-      if (other !== undefined) fault("ERR_BAD_CHECKPOINT", `${file}, tensor ${describe(name)}`, "one file", "the tensor", `this file and ${other}`);
+      if (other !== undefined) fault("ERR_BAD_CHECKPOINT", tensorIn(file, name), "one file", "the tensor", `this file and ${other}`);
       owner.set(name, file);
     }
   }
@@ -65,11 +65,11 @@ function checkOwners(files: WeightsFile[]): void {
 function checkShard(shard: WeightsFile, wanted: Set<string>): void {
   const present = new Set(shard.tensors.map(({ name }) => name));
   for (const name of wanted) {
-    if (!present.has(name)) fault("ERR_TENSOR_MISSING", `${shard.name}, tensor ${describe(name)}`, "the tensor that the index puts here", "this shard", "none");
+    if (!present.has(name)) fault("ERR_TENSOR_MISSING", tensorIn(shard.name, name), "the tensor that the index puts here", "this shard", "none");
   }
   for (const name of present) {
     if (!wanted.has(name) && canonicalName(name) !== undefined) {
-      fault("ERR_TENSOR_EXTRA", `${shard.name}, tensor ${describe(name)}`, "only tensors that the index puts here", "this shard", "one more");
+      fault("ERR_TENSOR_EXTRA", tensorIn(shard.name, name), "only tensors that the index puts here", "this shard", "one more");
     }
   }
 }

@@ -1,9 +1,8 @@
 /** Which tensors a model has, and where a checkpoint keeps them. */
 
 import type { ConfigFacts } from "./config.js";
-import { fault } from "./fault.js";
+import { fault, quote, tensorIn } from "./fault.js";
 import type { WeightsFile } from "./files.js";
-import { describe } from "./json.js";
 import { canonicalName } from "./names.js";
 import type { StoredTensor } from "./safetensors.js";
 import type { ModelConfig, TensorEntry, WeightType } from "./types.js";
@@ -86,15 +85,10 @@ function isWeightType(type: string): type is WeightType {
   return type === "F32" || type === "F16" || type === "BF16";
 }
 
-/** Where a message says that a tensor is. */
-function place(file: WeightsFile, tensor: StoredTensor): string {
-  return `${file.name}, tensor ${describe(tensor.name)}`;
-}
-
 function checkTensor(file: WeightsFile, tensor: StoredTensor, { shape }: ExpectedTensor): WeightType {
-  if (!isWeightType(tensor.type)) fault("ERR_TENSOR_SHAPE", place(file, tensor), "F32, F16 or BF16", "its type", tensor.type);
+  if (!isWeightType(tensor.type)) fault("ERR_TENSOR_SHAPE", tensorIn(file.name, tensor.name), "F32, F16 or BF16", "its type", tensor.type);
   if (tensor.shape.join() !== shape.join()) {
-    fault("ERR_TENSOR_SHAPE", place(file, tensor), `[${shape.join(", ")}], as config.json implies,`, "its shape", `[${tensor.shape.join(", ")}]`);
+    fault("ERR_TENSOR_SHAPE", tensorIn(file.name, tensor.name), `[${shape.join(", ")}], as config.json implies,`, "its shape", `[${tensor.shape.join(", ")}]`);
   }
   return tensor.type;
 }
@@ -114,10 +108,10 @@ export function findTensors(facts: Pick<ConfigFacts, "model" | "towerLayers" | "
       if (name === undefined) continue;
       const other = found.get(name);
       if (other !== undefined) {
-        fault("ERR_BAD_CHECKPOINT", place(file, tensor), "one name", `the model's ${name}`, `another, ${describe(other.stored)} in ${files[other.file]!.name}`);
+        fault("ERR_BAD_CHECKPOINT", tensorIn(file.name, tensor.name), "one name", `the model's ${name}`, `another, ${quote(other.stored)} in ${files[other.file]!.name}`);
       }
       const wanted = expected.get(name);
-      if (wanted === undefined) fault("ERR_TENSOR_EXTRA", place(file, tensor), "a tensor that config.json implies", "the model", describe(name));
+      if (wanted === undefined) fault("ERR_TENSOR_EXTRA", tensorIn(file.name, tensor.name), "a tensor that config.json implies", "the model", quote(name));
       const type = checkTensor(file, tensor, wanted);
       found.set(name, { name, type, shape: tensor.shape, file: index, offset: tensor.offset, bytes: tensor.bytes, stored: tensor.name });
     }
@@ -130,7 +124,7 @@ export function findTensors(facts: Pick<ConfigFacts, "model" | "towerLayers" | "
   return order.map(({ name }) => {
     const entry = found.get(name);
     if (entry === undefined) {
-      fault("ERR_TENSOR_MISSING", `${files.length === 1 ? files[0]!.name : "all shards"}, tensor ${describe(name)}`, "a tensor, as config.json implies,", "the model", "none");
+      fault("ERR_TENSOR_MISSING", tensorIn(files.length === 1 ? files[0]!.name : "all shards", name), "a tensor, as config.json implies,", "the model", "none");
     }
     const { stored: _, ...tensor } = entry;
     return tensor;
