@@ -8,7 +8,6 @@
 
 import type { Candidates, StepSampling } from "../binding/native.js";
 import { expNonPositive } from "./exp.js";
-import { expNonPositive } from "./exp.js";
 import { philox, uniform } from "./philox.js";
 
 /**
