@@ -104,7 +104,7 @@ export class Runner {
         // Pages will come free when a running work ends; with none running, they never will.
         if (this.#running.size > 0) return;
         this.#ready.delete(work);
-        work.fail(tooManyPages(work.pageCount, this.pool.size));
+        work.fail(new HimapError("ERR_INTERNAL", `[runner] expected a work of at most ${this.pool.size} pages but received one of ${work.pageCount}`));
         continue;
       }
       this.#ready.delete(work);
@@ -158,13 +158,6 @@ export class Runner {
     const pages = this.#running.get(work);
     if (pages && this.#running.delete(work)) this.pool.give(pages);
   }
-}
-
-/** The error of a request that the whole pool could not hold. */
-export function tooManyPages(pages: number, poolPages: number): HimapError {
-  return new HimapError("ERR_TOO_LARGE", `expected a request of at most ${poolPages} KV pages, the engine's pool, but received one of ${pages}`, {
-    hint: "ask for fewer tokens (maxTokens), prune more, or raise memory.kvBytes in load()",
-  });
 }
 
 /** All parts as one step, the images of each behind those of the one before. */

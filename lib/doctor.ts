@@ -1,0 +1,39 @@
+/** What this machine offers: which binary was loaded or why none, and which devices it can use. */
+
+import os from "node:os";
+
+import { loadNative, nativePath } from "./binding/load.js";
+import type { NativeModule } from "./binding/native.js";
+import { packageVersion } from "./package.js";
+import type { DoctorReport } from "./types.js";
+
+/** Never rejects: what is wrong is in the report. */
+export async function doctor(): Promise<DoctorReport> {
+  const report: DoctorReport = {
+    version: packageVersion,
+    platform: `${process.platform}-${process.arch}`,
+    node: process.version,
+    binary: {},
+    devices: [],
+    memory: { total: os.totalmem(), free: os.freemem() },
+    processors: os.availableParallelism(),
+  };
+  let native: NativeModule;
+  try {
+    native = loadNative();
+    report.binary = { path: nativePath() };
+  } catch (cause) {
+    const { message, hint } = cause as { message: string; hint?: string };
+    report.binary = { error: hint ? `${message} (${hint})` : message };
+    return report;
+  }
+  report.devices = native.backends().map(({ name, usable, reason, path, simd }) => ({
+    name,
+    usable,
+    ...(reason !== undefined && { reason }),
+    detail: simd === undefined ? path : `${path}, ${simd}`,
+  }));
+  const device = report.devices.find(({ usable }) => usable)?.name;
+  if (device !== undefined) report.device = device;
+  return report;
+}

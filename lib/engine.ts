@@ -1,0 +1,153 @@
+/** The engine that users hold: each public call is checked, made a work, and handed to the runner. */
+
+import { adoptError } from "./binding/load.js";
+import { CallSite } from "./call-site.js";
+import { HimapError } from "./errors.cjs";
+import { GenerationStream, type GenerationControls } from "./generation.js";
+import { demandOf, type Model } from "./model.js";
+import { countFlops } from "./pruning/flops.js";
+import { checkGenerate } from "./request/generate.js";
+import { checkEncode, checkForward, checkIds, checkPlan, checkText } from "./request/study.js";
+import { publicStage } from "./result.js";
+import { Answer } from "./schedule/answer.js";
+import { Runner } from "./schedule/runner.js";
+import { ForwardStudy, ImageEncoding, type Settle } from "./schedule/study.js";
+import type { Work } from "./schedule/work.js";
+import type {
+  Engine, ForwardInput, ForwardOptions, ForwardResult, GenerateOptions, Generation, ImageEmbedding, ImageInput, Message,
+  ModelInfo, Plan, PlanJob,
+} from "./types.js";
+import { abortedError, timeoutError, watch } from "./watch.js";
+
+let lastId = 0;
+
+export class ModelEngine implements Engine {
+  readonly info: ModelInfo;
+  readonly #model: Model;
+  readonly #runner: Runner;
+  #disposing: Promise<void> | undefined;
+
+  constructor(model: Model, info: ModelInfo) {
+    this.info = info;
+    this.#model = model;
+    this.#runner = new Runner(model.engine, model.poolPages, adoptError);
+  }
+
+  get disposed(): boolean {
+    return this.#disposing !== undefined;
+  }
+
+  generate(messages: string | Message[], options?: GenerateOptions): Generation {
+    const site = new CallSite(this.generate);
+    let answer: Answer | undefined;
+    let unwatch: (() => void) | undefined;
+    const controls = GenerationStream.create(`generation-${++lastId}`, (reason) => end((partial) => abortedError("generate", reason, partial)));
+    const settled: Pick<GenerationControls, "push" | "finish" | "fail"> = {
+      push: controls.push,
+      finish(result) {
+        unwatch?.();
+        controls.finish(result);
+      },
+      fail(error) {
+        unwatch?.();
+        controls.fail(site.mark(error));
+      },
+    };
+    const end = (makeError: (partial: unknown) => HimapError): void => {
+      if (answer) this.#runner.cancel(answer, makeError(answer.partial()));
+    };
+    try {
+      this.#checkAlive("generate");
+      const request = checkGenerate(messages, options, this.#model.facts);
+      if (request.signal?.aborted) throw abortedError("generate", request.signal.reason);
+      answer = new Answer(this.#model, request, settled);
+      unwatch = watch(request.signal, request.timeoutMs, {
+        abort: (reason) => end((partial) => abortedError("generate", reason, partial)),
+        timeout: (timeoutMs) => end((partial) => timeoutError("generate", timeoutMs, partial)),
+      });
+      this.#runner.submit(answer);
+    } catch (cause) {
+      settled.fail(adoptError(cause));
+    }
+    return controls.generation;
+  }
+
+  async forward(input: string | Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult> {
+    this.#checkAlive("forward");
+    const request = checkForward(input, options, this.#model.facts);
+    return this.#once("forward", request.signal, (settle) => new ForwardStudy(this.#model, request, settle));
+  }
+
+  async encodeImage(image: ImageInput, options?: Parameters<Engine["encodeImage"]>[1]): Promise<ImageEmbedding> {
+    this.#checkAlive("encodeImage");
+    const request = checkEncode(image, options, this.#model.facts);
+    return this.#once("encodeImage", request.signal, (settle) => new ImageEncoding(this.#model, request, settle));
+  }
+
+  tokenize(text: string): Uint32Array {
+    this.#checkAlive("tokenize");
+    return Uint32Array.from(this.#model.tokenizer.encode(checkText(text)));
+  }
+
+  detokenize(ids: ArrayLike<number>): string {
+    this.#checkAlive("detokenize");
+    return this.#model.tokenizer.decode(checkIds(ids, this.#model.facts.vocabulary));
+  }
+
+  plan(job?: PlanJob): Plan {
+    this.#checkAlive("plan");
+    const { images, promptTokens, maxTokens, cuts } = checkPlan(job, this.#model.facts);
+    const { checkpoint, pageBytes, poolPages, facts } = this.#model;
+    const imageTokens = images * facts.imageTokens;
+    const length = promptTokens + imageTokens;
+    const demand = demandOf(this.#model, { length, imageTokens, newTokens: maxTokens, cuts });
+    return {
+      stages: demand.stages.map((stage) => publicStage(stage, promptTokens, pageBytes)),
+      kvBytes: demand.pages * pageBytes,
+      flops: countFlops(checkpoint.config, { textTokens: promptTokens, imageTokens, encodedImages: images, cuts }),
+      fits: demand.pages <= poolPages && length + maxTokens <= checkpoint.config.maxPositions,
+    };
+  }
+
+  dispose(): Promise<void> {
+    this.#disposing ??= (async () => {
+      await this.#runner.close(() => disposedError("engine"));
+      await this.#model.engine.close();
+    })();
+    return this.#disposing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  /** Runs a work of one step as a promise. */
+  #once<T>(what: string, signal: AbortSignal | undefined, make: (settle: Settle<T>) => Work): Promise<T> {
+    if (signal?.aborted) throw abortedError(what, signal.reason);
+    return new Promise((resolve, reject) => {
+      const work = make({
+        resolve(value) {
+          unwatch();
+          resolve(value);
+        },
+        reject(error) {
+          unwatch();
+          reject(error);
+        },
+      });
+      const unwatch = watch(signal, undefined, {
+        abort: (reason) => this.#runner.cancel(work, abortedError(what, reason)),
+        timeout: () => {},
+      });
+      this.#runner.submit(work);
+    });
+  }
+
+  #checkAlive(what: string): void {
+    if (this.disposed) throw disposedError(what);
+  }
+}
+
+function disposedError(what: string): HimapError {
+  return new HimapError("ERR_DISPOSED", `${what}: the engine was disposed of`);
+}

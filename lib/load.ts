@@ -1,0 +1,164 @@
+/** Opens a checkpoint folder as an engine. */
+
+import { adoptError, loadNative } from "./binding/load.js";
+import type { NativeEngine, NativeModule } from "./binding/native.js";
+import { CallSite } from "./call-site.js";
+import { Faults, phrase } from "./check.js";
+import { openCheckpoint, type Checkpoint } from "./checkpoint/index.js";
+import { ModelEngine } from "./engine.js";
+import { HimapError } from "./errors.cjs";
+import { prepareImage } from "./image/prepare.js";
+import type { Model } from "./model.js";
+import { checkPruning } from "./pruning/check.js";
+import { checkLoad, guardProgress, type LoadRequest } from "./request/load.js";
+import { loadTokenizer } from "./tokenizer/index.js";
+import type { Engine, LoadOptions, ModelInfo } from "./types.js";
+import { abortedError, watch } from "./watch.js";
+
+/**
+ * Opens a checkpoint folder, as it is published, for running.
+ * @param folder path of the folder; nothing is fetched
+ * @throws HimapError
+ * - ERR_INVALID_ARG: the folder or an option is not as documented; all faults of the options in one error.
+ * - ERR_BAD_CHECKPOINT, ERR_TENSOR_MISSING, ERR_TENSOR_EXTRA, ERR_TENSOR_SHAPE, ERR_TOO_LARGE: the files contradict each other.
+ * - ERR_UNSUPPORTED_MODEL, ERR_UNSUPPORTED_FILE: another model, or another file format.
+ * - ERR_NO_BINARY: no native binary for this machine; ERR_OUT_OF_MEMORY: not enough memory.
+ * - ERR_ABORTED: `options.signal` fired.
+ */
+export async function load(folder: string, options?: LoadOptions): Promise<Engine> {
+  const site = new CallSite(load);
+  try {
+    const request = checkLoad(folder, options);
+    if (request.signal?.aborted) throw abortedError("load", request.signal.reason);
+    const native = loadNative();
+    const checkpoint = await openCheckpoint(request.folder, { signal: request.signal });
+    const faults = new Faults();
+    checkPruning(request.pruning, "pruning", checkpoint.config.layers, faults);
+    faults.raise("load");
+    const tokenizer = await loadTokenizer(request.folder);
+    const pool = poolOf(request, checkpoint, native);
+    request.logger("debug", `opening ${checkpoint.tensors.length} tensors of ${checkpoint.files.length} files`);
+    const engine = await openNative(native, checkpoint, request, pool);
+    request.logger("info", `${checkpoint.folder}: ${engine.info.threads} threads, ${engine.info.simd}, ${pool.poolPages} KV pages`);
+    const model = modelOf(request, checkpoint, tokenizer, native, engine, pool);
+    return new ModelEngine(model, infoOf(model));
+  } catch (cause) {
+    throw site.mark(adoptError(cause));
+  }
+}
+
+interface Pool {
+  kvType: "f32" | "f16" | "bf16";
+  pageBytes: number;
+  poolPages: number;
+}
+
+/** The KV pool: what was asked for, or one prompt of the model's full length. The system commits its memory as it is touched. */
+function poolOf({ kvType: asked, kvBytes }: LoadRequest, { config }: Checkpoint, native: NativeModule): Pool {
+  const kvType = asked === "auto" ? "f32" : asked;
+  const pageBytes = native.pageBytes(config.kvHeads, config.headDim, kvType);
+  if (kvBytes === "auto") return { kvType, pageBytes, poolPages: config.layers * Math.ceil(config.maxPositions / native.pageTokens) };
+  const poolPages = Math.floor(kvBytes / pageBytes);
+  if (poolPages >= config.layers) return { kvType, pageBytes, poolPages };
+  const least = config.layers * pageBytes;
+  throw new HimapError("ERR_INVALID_ARG", `load: ${phrase(`at least ${least} (${native.pageTokens} tokens in each layer)`, "memory.kvBytes", kvBytes)}`);
+}
+
+/** Opens the native engine. An abort ends the wait; the engine that still comes is closed. */
+async function openNative(native: NativeModule, checkpoint: Checkpoint, request: LoadRequest, { kvType, poolPages }: Pool): Promise<NativeEngine> {
+  const progress = guardProgress(request.onProgress);
+  const options = { backend: "cpu", threads: request.threads, weights: request.weights, kvType, kvPages: poolPages } as const;
+  const opening = native.open(checkpoint.manifest, options, (loaded, total) => progress.report({ phase: "read", loaded, total }));
+  let unwatch: (() => void) | undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    unwatch = watch(request.signal, undefined, { abort: (reason) => reject(abortedError("load", reason)), timeout: () => {} });
+  });
+  try {
+    const engine = await Promise.race([opening, aborted]);
+    progress.raise();
+    return engine;
+  } catch (cause) {
+    // Of an engine that never opened there is nothing to close, and `cause` says why.
+    opening.then((engine) => engine.close()).catch(() => {});
+    throw cause;
+  } finally {
+    unwatch?.();
+  }
+}
+
+function modelOf(
+  request: LoadRequest, checkpoint: Checkpoint, tokenizer: Model["tokenizer"], native: NativeModule, engine: NativeEngine, pool: Pool,
+): Model {
+  const { config, preprocessing } = checkpoint;
+  const { imageSize, patchSize } = config.vision;
+  return {
+    checkpoint,
+    tokenizer,
+    template: request.template === "auto" ? checkpoint.template : request.template,
+    native,
+    engine,
+    ...pool,
+    facts: {
+      layers: config.layers,
+      hidden: config.hidden,
+      vocabulary: config.vocabulary,
+      eos: checkpoint.tokens.eos,
+      imageTokens: config.imageTokens,
+      imageSize,
+      fingerprint: checkpoint.fingerprint,
+      pruning: request.pruning,
+      imageAspectRatio: request.imageAspectRatio ?? preprocessing.imageAspectRatio,
+    },
+    preparePicture: (image, { imageAspectRatio, autoOrient, signal }) =>
+      prepareImage(
+        image,
+        {
+          geometry: imageAspectRatio,
+          side: imageSize,
+          patch: patchSize,
+          mean: preprocessing.mean,
+          std: preprocessing.std,
+          maxPixels: request.maxPixels,
+          autoOrient,
+          signal,
+        },
+        native,
+      ),
+  };
+}
+
+function infoOf({ checkpoint, engine, kvType, facts, template }: Model): ModelInfo {
+  const { config } = checkpoint;
+  const { vision } = config;
+  return {
+    folder: checkpoint.folder,
+    family: checkpoint.family,
+    fingerprint: checkpoint.fingerprint,
+    layers: config.layers,
+    hidden: config.hidden,
+    heads: config.heads,
+    kvHeads: config.kvHeads,
+    headDim: config.headDim,
+    ffn: config.ffn,
+    vocabulary: config.vocabulary,
+    maxPositions: config.maxPositions,
+    vision: {
+      layers: vision.layers,
+      hidden: vision.hidden,
+      heads: vision.heads,
+      ffn: vision.ffn,
+      imageSize: vision.imageSize,
+      patchSize: vision.patchSize,
+    },
+    imageTokens: config.imageTokens,
+    parameters: checkpoint.parameters,
+    weightTypes: [...new Set(checkpoint.tensors.map(({ type }) => type))],
+    device: "cpu",
+    simd: engine.info.simd,
+    threads: engine.info.threads,
+    kvType,
+    imageAspectRatio: facts.imageAspectRatio,
+    template,
+    memory: { mappedBytes: engine.info.mappedBytes, weightBytes: engine.info.weightBytes, kvBytes: engine.info.kvBytes },
+  };
+}

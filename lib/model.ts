@@ -1,0 +1,71 @@
+/** An opened checkpoint: what the parts of an engine share. */
+
+import type { NativeEngine, NativeModule, NativeStage } from "./binding/native.js";
+import type { Checkpoint } from "./checkpoint/types.js";
+import { HimapError } from "./errors.cjs";
+import type { PictureInput } from "./image/decode.js";
+import type { PreparedImage } from "./image/prepare.js";
+import type { ResolvedCut } from "./pruning/resolve.js";
+import type { StudyFacts } from "./request/study.js";
+import type { Tokenizer } from "./tokenizer/types.js";
+import type { ImageAspectRatio, TemplateName } from "./types.js";
+
+export interface PictureOptions {
+  imageAspectRatio: ImageAspectRatio;
+  autoOrient: boolean;
+  signal: AbortSignal;
+}
+
+export interface Model {
+  checkpoint: Checkpoint;
+  tokenizer: Tokenizer;
+  template: TemplateName;
+  native: NativeModule;
+  engine: NativeEngine;
+  kvType: "f32" | "f16" | "bf16";
+  /** Bytes of one page, and how many the pool has. */
+  pageBytes: number;
+  poolPages: number;
+  /** What requests are checked against. */
+  facts: StudyFacts;
+  preparePicture(image: PictureInput, options: PictureOptions): Promise<PreparedImage>;
+}
+
+/** What a prompt takes of the KV pool. */
+export interface Demand {
+  stages: NativeStage[];
+  pages: number;
+}
+
+export function demandOf({ native, checkpoint }: Model, prompt: { length: number; imageTokens: number; newTokens: number; cuts: readonly ResolvedCut[] }): Demand {
+  const stages = native.plan({
+    layers: checkpoint.config.layers,
+    length: prompt.length,
+    imageTokens: prompt.imageTokens,
+    newTokens: prompt.newTokens,
+    cuts: prompt.cuts.map(({ before, keep }) => ({ before, keep })),
+  });
+  return { stages, pages: stages.reduce((sum, stage) => sum + pagesOf(stage), 0) };
+}
+
+/** Pages of a stage, all its layers together. */
+export function pagesOf({ first, end, blocks }: NativeStage): number {
+  return (end - first) * blocks;
+}
+
+/** @throws HimapError ERR_TOO_LARGE where the whole pool could not hold it */
+export function checkDemand({ pages }: Demand, poolPages: number): void {
+  if (pages <= poolPages) return;
+  throw new HimapError("ERR_TOO_LARGE", `expected at most ${poolPages} KV pages, the engine's whole pool, for a request but received one of ${pages}`, {
+    hint: "ask for fewer tokens (maxTokens), prune more, or raise memory.kvBytes in load()",
+  });
+}
+
+/** @throws HimapError ERR_CONTEXT_OVERFLOW where no position is left for the first token */
+export function checkLength(length: number, newTokens: number, { checkpoint }: Model): void {
+  const { maxPositions } = checkpoint.config;
+  if (length + newTokens <= maxPositions) return;
+  throw new HimapError("ERR_CONTEXT_OVERFLOW", `expected at most ${maxPositions - newTokens} tokens for the prompt but received ${length}`, {
+    hint: `the model has ${maxPositions} positions; shorten the conversation or leave out images`,
+  });
+}

@@ -1,0 +1,40 @@
+/** What an answer comes down to, and what a prompt costs. */
+
+import { pagesOf, type Model } from "./model.js";
+import { countFlops } from "./pruning/flops.js";
+import type { GenerateRequest } from "./request/generate.js";
+import type { AnswerState } from "./schedule/answer.js";
+import type { NativeStage } from "./binding/native.js";
+import type { Result, Stage } from "./types.js";
+
+export function answerResult(model: Model, request: GenerateRequest, state: AnswerState): Omit<Result, "finishReason"> {
+  const { prompt, demand, pictures, cuts, text, tokens, logprobs, timings } = state;
+  const { textTokens } = prompt;
+  const imageTokens = prompt.ids.length - textTokens;
+  return {
+    text,
+    tokens: Uint32Array.from(tokens),
+    usage: {
+      promptTokens: prompt.ids.length,
+      imageTokens,
+      imageTokensPerStage: demand.stages.map((stage) => stage.tokens - textTokens),
+      completionTokens: tokens.length,
+    },
+    timings: { ...timings },
+    cuts,
+    flops: countFlops(model.checkpoint.config, { textTokens, imageTokens, encodedImages: pictures.encoded, cuts: request.cuts }),
+    kvBytes: demand.pages * model.pageBytes,
+    images: pictures.placements,
+    ...(logprobs && { logprobs: [...logprobs] }),
+  };
+}
+
+export function publicStage(stage: NativeStage, textTokens: number, pageBytes: number): Stage {
+  return {
+    firstLayer: stage.first,
+    endLayer: stage.end,
+    tokens: stage.tokens,
+    imageTokens: stage.tokens - textTokens,
+    kvBytes: pagesOf(stage) * pageBytes,
+  };
+}

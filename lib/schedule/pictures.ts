@@ -1,0 +1,40 @@
+/** The pictures of a prompt, made ready for a step. */
+
+import type { StepImage } from "../binding/native.js";
+import type { Model, PictureOptions } from "../model.js";
+import type { ImageInput, ImagePlacement } from "../types.js";
+import { manyListeners } from "../watch.js";
+
+export interface Pictures {
+  images: StepImage[];
+  placements: ImagePlacement[];
+  /** Milliseconds until all were ready. */
+  decodeMs: number;
+  /** Those that have to pass the vision tower. */
+  encoded: number;
+}
+
+/** All at once; the first failure ends the others. */
+export async function preparePictures(model: Model, inputs: readonly ImageInput[], options: PictureOptions): Promise<Pictures> {
+  const started = performance.now();
+  const controller = new AbortController();
+  const signal = manyListeners(AbortSignal.any([options.signal, controller.signal]));
+  try {
+    const prepared = await Promise.all(
+      inputs.map(async (input): Promise<{ image: StepImage; placement: ImagePlacement }> => {
+        if ("embedding" in input) return { image: { features: input.embedding.features }, placement: input.embedding.image };
+        const { pixels, placement } = await model.preparePicture(input, { ...options, signal });
+        return { image: { pixels }, placement };
+      }),
+    );
+    return {
+      images: prepared.map(({ image }) => image),
+      placements: prepared.map(({ placement }) => placement),
+      decodeMs: performance.now() - started,
+      encoded: prepared.filter(({ image }) => image.pixels).length,
+    };
+  } catch (cause) {
+    controller.abort();
+    throw cause;
+  }
+}

@@ -1,0 +1,40 @@
+/** What ends a request from outside: its signal and its deadline. */
+
+import { setMaxListeners } from "node:events";
+
+import { HimapError } from "./errors.cjs";
+
+export function abortedError(what: string, reason: unknown, partial?: unknown): HimapError {
+  return new HimapError("ERR_ABORTED", `${what}: the request was aborted`, { cause: reason, partial });
+}
+
+export function timeoutError(what: string, timeoutMs: number, partial?: unknown): HimapError {
+  return new HimapError("ERR_TIMEOUT", `${what}: the request took longer than its ${timeoutMs} ms`, { partial });
+}
+
+export interface Ends {
+  /** The signal has fired, with this reason. */
+  abort(reason: unknown): void;
+  /** The time is up. */
+  timeout(timeoutMs: number): void;
+}
+
+/**
+ * Watches a signal and a clock. Returns the function that stops watching: a signal may live much longer than a request,
+ * and would keep everything that it could still reach.
+ */
+export function watch(signal: AbortSignal | undefined, timeoutMs: number | undefined, ends: Ends): () => void {
+  const onAbort = (): void => ends.abort(signal!.reason);
+  const timer = timeoutMs === undefined ? undefined : setTimeout(() => ends.timeout(timeoutMs), timeoutMs);
+  if (signal) manyListeners(signal).addEventListener("abort", onAbort, { once: true });
+  return () => {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", onAbort);
+  };
+}
+
+/** One signal may end many requests, or all pictures of one; Node would warn of the eleventh listener. */
+export function manyListeners(signal: AbortSignal): AbortSignal {
+  if (signal instanceof AbortSignal) setMaxListeners(0, signal);
+  return signal;
+}
