@@ -40,7 +40,7 @@ export class Fields {
   integer(key: string, range: NumberRange): number {
     const value = this.value(key) ?? range.default;
     if (typeof value !== "number" || !Number.isInteger(value) || value < range.min || value > range.max) {
-      this.fail("ERR_BAD_CHECKPOINT", `a whole number from ${range.min} to ${range.max}`, key);
+      this.fail("ERR_BAD_CHECKPOINT", `a whole number from ${range.min} to ${range.max}`, key, describe(value));
     }
     return value;
   }
@@ -48,7 +48,7 @@ export class Fields {
   number(key: string, range: NumberRange): number {
     const value = this.value(key) ?? range.default;
     if (typeof value !== "number" || !(value >= range.min && value <= range.max)) {
-      this.fail("ERR_BAD_CHECKPOINT", `a number from ${range.min} to ${range.max}`, key);
+      this.fail("ERR_BAD_CHECKPOINT", `a number from ${range.min} to ${range.max}`, key, describe(value));
     }
     return value;
   }

@@ -297,7 +297,7 @@ const configs: BrokenCheckpoint[] = [
   { name: "a config with a field twice", code: "ERR_BAD_CHECKPOINT", says: ["config.json", "stands once", "hidden_size"], edit: configText('"hidden_size":32', '"hidden_size":32,"hidden_size":64') },
   { name: "a config with NaN", code: "ERR_BAD_CHECKPOINT", says: ["config.json", "JSON value", "NaN"], edit: configText("0.00001", "NaN") },
   { name: "a config with Infinity", code: "ERR_BAD_CHECKPOINT", says: ["config.json", "Infinity"], edit: configText('"hidden_size":32', '"hidden_size":1e400') },
-  { name: "a number of a megabyte", code: "ERR_BAD_CHECKPOINT", says: ["config.json", "JSON value"], edit: configText("0.00001", "1".repeat(1 << 20)) },
+  { name: "a number of a megabyte", code: "ERR_BAD_CHECKPOINT", says: ["config.json", "character", "1111"], edit: configText("0.00001", "1".repeat(1 << 20)) },
   { name: "a config above the limit", code: "ERR_TOO_LARGE", says: ["config.json", "32000000"], spoil: write("config.json", " ".repeat(32_000_001)) },
   { name: "another kind of model", code: "ERR_UNSUPPORTED_MODEL", says: ["config.json", "model_type", '"llava_next"'], edit: top("model_type", "llava_next") },
   { name: "no kind of model", code: "ERR_UNSUPPORTED_MODEL", says: ["config.json", "model_type", "nothing"], edit: top("model_type", undefined) },
