@@ -1,0 +1,82 @@
+// Attention of one new row per sequence over its pages: one task per row and head.
+#include <algorithm>
+
+#include "native/backend/cpu/device.h"
+#include "native/backend/cpu/scratch.h"
+
+namespace himap {
+namespace {
+
+static_assert(kDecodeSplit % kPageTokens == 0, "a split is whole pages");
+constexpr int32_t kSplitPages = kDecodeSplit / kPageTokens;
+
+}  // namespace
+
+void attention_decode(Device& device, const AttentionDecodeParams& params) {
+  constexpr const char* kWhere = "attention_decode";
+  const int32_t head_dim = params.layout.head_dim;
+  const int32_t kv_heads = params.layout.kv_heads;
+  check(params.rows >= 0, kWhere, "rows must be at least 0", params.rows);
+  check(head_dim > 0 && head_dim % 8 == 0, kWhere, "head_dim must be a positive multiple of 8", head_dim);
+  check(kv_heads > 0, kWhere, "kv_heads must be positive", kv_heads);
+  check(params.heads > 0 && params.heads % kv_heads == 0, kWhere, "heads must be a positive multiple of kv_heads", params.heads);
+  if (params.rows == 0) return;
+  check(params.blocks > 0, kWhere, "blocks must be positive", params.blocks);
+  check_pointer(params.qkv, kWhere, "qkv");
+  check_pointer(params.y, kWhere, "y");
+  check_pointer(params.pool, kWhere, "pool");
+  check_pointer(params.pages, kWhere, "pages");
+  check_pointer(params.lengths, kWhere, "lengths");
+  for (int64_t r = 0; r < params.rows; ++r) {
+    check(params.lengths[r] > 0 && params.lengths[r] <= int64_t{params.blocks} * kPageTokens, kWhere,
+          "a length must be positive and lie in its pages", params.lengths[r]);
+  }
+  const int64_t heads = params.heads;
+  const int64_t group = heads / kv_heads;
+  device.pool.parallel_for(params.rows * heads, 1, [&](int64_t begin, int64_t end, int32_t thread) {
+    float* weights = device.scratch[thread].grow(decode_scratch_floats(head_dim));
+    float* sum = weights + kDecodeSplit;
+    float* later_sum = sum + (head_dim + 15) / 16 * 16;
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t row = task / heads;
+      const int64_t head = task % heads;
+      const auto kv_head = static_cast<int32_t>(head / group);
+      const int32_t* table = params.pages + row * params.blocks;
+      const void* keys[kSplitPages];
+      const void* values[kSplitPages];
+      float high = 0;
+      float total = 0;
+      for (int32_t first = 0; first < params.lengths[row]; first += kDecodeSplit) {
+        const int32_t tokens = std::min(kDecodeSplit, params.lengths[row] - first);
+        for (int32_t i = 0; i * kPageTokens < tokens; ++i) {
+          const int32_t page = table[first / kPageTokens + i];
+          const auto at = [&](int32_t value) {
+            return static_cast<const char*>(params.pool) +
+                   dtype_bytes(params.layout.type, params.layout.offset(page, value, kv_head, 0));
+          };
+          keys[i] = at(0);
+          values[i] = at(1);
+        }
+        const DecodeSplit split{.q = static_cast<const float*>(params.qkv) + (row * (heads + 2 * kv_heads) + head) * head_dim,
+                                .keys = keys,
+                                .values = values,
+                                .page_tokens = kPageTokens,
+                                .tokens = tokens,
+                                .head_dim = head_dim,
+                                .type = params.layout.type,
+                                .scale = params.scale};
+        if (first == 0) {
+          device.kernels.decode_split(split, weights, &high, &total, sum);
+        } else {
+          float later_high;
+          float later_total;
+          device.kernels.decode_split(split, weights, &later_high, &later_total, later_sum);
+          device.kernels.merge_split(later_high, later_total, later_sum, head_dim, &high, &total, sum);
+        }
+      }
+      device.kernels.divide_row(sum, total, head_dim, static_cast<float*>(params.y) + (row * heads + head) * head_dim);
+    }
+  });
+}
+
+}  // namespace himap

@@ -1,0 +1,52 @@
+// Rotation of queries and keys, and the way of keys and values into their pages.
+#include "native/backend/cpu/device.h"
+
+namespace himap {
+
+void rope_kv(Device& device, const RopeKvParams& params) {
+  constexpr const char* kWhere = "rope_kv";
+  const int32_t head_dim = params.layout.head_dim;
+  const int32_t kv_heads = params.layout.kv_heads;
+  check(params.rows >= 0, kWhere, "rows must be at least 0", params.rows);
+  check(head_dim > 0 && head_dim % 8 == 0, kWhere, "head_dim must be a positive multiple of 8", head_dim);
+  check(kv_heads > 0, kWhere, "kv_heads must be positive", kv_heads);
+  check(params.heads > 0 && params.heads % kv_heads == 0, kWhere, "heads must be a positive multiple of kv_heads", params.heads);
+  if (params.rows == 0) return;
+  check(params.blocks > 0, kWhere, "blocks must be positive", params.blocks);
+  check_pointer(params.qkv, kWhere, "qkv");
+  check_pointer(params.cos, kWhere, "cos");
+  check_pointer(params.sin, kWhere, "sin");
+  check_pointer(params.positions, kWhere, "positions");
+  check_pointer(params.sequence, kWhere, "sequence");
+  check_pointer(params.slot, kWhere, "slot");
+  check_pointer(params.pages, kWhere, "pages");
+  check_pointer(params.pool, kWhere, "pool");
+  const int32_t half = head_dim / 2;
+  for (int64_t r = 0; r < params.rows; ++r) {
+    check(params.positions[r] >= 0, kWhere, "positions must be at least 0", params.positions[r]);
+    check(params.sequence[r] >= 0, kWhere, "sequence indices must be at least 0", params.sequence[r]);
+    check(params.slot[r] >= 0 && params.slot[r] / kPageTokens < params.blocks, kWhere, "a slot must lie in its pages", params.slot[r]);
+  }
+  device.pool.parallel_for(params.rows, 8, [&](int64_t begin, int64_t end, int32_t) {
+    for (int64_t r = begin; r < end; ++r) {
+      const int32_t turned = params.heads + kv_heads;
+      float* row = static_cast<float*>(params.qkv) + r * (turned + kv_heads) * head_dim;
+      const int64_t angle = int64_t{params.positions[r]} * half;
+      for (int32_t h = 0; h < turned; ++h) {
+        device.kernels.rotate(row + int64_t{h} * head_dim, params.cos + angle, params.sin + angle, half);
+      }
+      const int32_t slot = params.slot[r];
+      const int32_t page = params.pages[int64_t{params.sequence[r]} * params.blocks + slot / kPageTokens];
+      for (int32_t value = 0; value < 2; ++value) {
+        const float* from = row + int64_t{params.heads + value * kv_heads} * head_dim;
+        for (int32_t h = 0; h < kv_heads; ++h, from += head_dim) {
+          const int64_t offset = params.layout.offset(page, value, h, slot % kPageTokens);
+          device.kernels.store_row(from, head_dim, static_cast<char*>(params.pool) + dtype_bytes(params.layout.type, offset),
+                                   params.layout.type);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace himap
