@@ -97,7 +97,7 @@ function adoptModule(native: NativeModule): NativeModule {
     ...native,
     pageBytes: adopting(native.pageBytes),
     plan: adopting(native.plan),
-    workspaceBytes: adopting(native.workspaceBytes),
+    memoryOf: adopting(native.memoryOf),
     backends: adopting(native.backends),
     preprocess: adoptingAsync(native.preprocess),
     open: async (...args) => adoptEngine(await open(...args)),

@@ -26,8 +26,9 @@ export interface NativeStage {
   /** First layer and the layer after the last. */
   first: number;
   end: number;
-  /** Tokens that the stage holds after prefill. */
+  /** Tokens that the stage holds after prefill, and the image tokens among them. */
   tokens: number;
+  imageTokens: number;
   /** Tokens that the stage's pages must hold at the end: `tokens` + new tokens. */
   capacity: number;
   /** Pages per layer: ceil(capacity / pageTokens). */
@@ -207,11 +208,17 @@ export interface NativeModule {
   pageBytes(kvHeads: number, headDim: number, kvType: "f32" | "f16" | "bf16"): number;
   /** The stage table of a prompt: pure arithmetic (native/prune/plan.h). */
   plan(job: PlanJob): NativeStage[];
-  /** Bytes of workspace that a step of `rows` prefill rows and `images` images takes, beyond weights and KV. */
-  workspaceBytes(manifest: string, rows: number, images: number): number;
+  /**
+   * Anonymous memory beside weights and KV, in bytes: converted vectors and tables of the model, and the workspace of a
+   * step of `rows` prefill rows and `images` images.
+   */
+  memoryOf(manifest: string, rows: number, images: number): { vectors: number; workspace: number };
   backends(): BackendReport[];
   /** Resize, pad or crop and normalise on the module's own threads. */
   preprocess(job: PreprocessJob): Promise<Preprocessed>;
-  /** Opens a model. `manifest` is the text of lib/checkpoint/manifest.ts. `onProgress` gets bytes read and in all. */
-  open(manifest: string, options: NativeEngineOptions, onProgress?: (loaded: number, total: number) => void): Promise<NativeEngine>;
+  /**
+   * Opens a model. `manifest` is the text of lib/checkpoint/manifest.ts. `onProgress` gets bytes read and in all; when
+   * it returns false, opening is given up with ERR_ABORTED.
+   */
+  open(manifest: string, options: NativeEngineOptions, onProgress?: (loaded: number, total: number) => boolean | void): Promise<NativeEngine>;
 }

@@ -3,12 +3,22 @@
 
 #include "native/addon/addon_data.h"
 #include "native/addon/async.h"
+#include "native/addon/engine_object.h"
+#include "native/addon/model_functions.h"
 #include "native/addon/preprocess.h"
+#include "kernels/kv_layout.h"
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   himap::AddonData::create(env);
   exports.Set("version", Napi::String::New(env, HIMAP_VERSION));
+  exports.Set("errorCodes", himap::error_codes(env));
+  exports.Set("pageTokens", himap::kPageTokens);
+  exports.Set("pageBytes", Napi::Function::New<himap::guarded<himap::page_bytes>>(env, "pageBytes"));
+  exports.Set("plan", Napi::Function::New<himap::guarded<himap::plan>>(env, "plan"));
+  exports.Set("memoryOf", Napi::Function::New<himap::guarded<himap::memory_of>>(env, "memoryOf"));
+  exports.Set("backends", Napi::Function::New<himap::guarded<himap::backends>>(env, "backends"));
   exports.Set("preprocess", Napi::Function::New<himap::guarded<himap::preprocess_image>>(env, "preprocess"));
+  exports.Set("open", Napi::Function::New<himap::guarded<himap::open_engine>>(env, "open"));
   return exports;
 }
 

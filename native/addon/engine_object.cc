@@ -1,0 +1,188 @@
+#include "native/addon/engine_object.h"
+
+#include <dlfcn.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "native/addon/async.h"
+#include "native/addon/read.h"
+#include "native/addon/step_convert.h"
+#include "native/engine/engine.h"
+
+namespace himap {
+namespace {
+
+/** An engine and its thread. The engine is made, used and destroyed on that thread alone. */
+class EngineOwner : public Shutdown {
+ public:
+  void shutdown() noexcept override {
+    interrupt();
+    thread.stop();
+    place(nullptr);  // the thread is gone
+  }
+
+  /** Ends the step that runs and those that wait; while the model is being opened, gives up opening it. */
+  void interrupt() noexcept {
+    cancelled = true;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (engine_) engine_->interrupt(tickets.load());
+  }
+
+  void place(std::unique_ptr<Engine> engine) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    engine_ = std::move(engine);
+  }
+
+  /** The engine, on its own thread; null before it is open and after it is closed. */
+  Engine* engine() const { return engine_.get(); }
+
+  TaskThread thread;
+  std::atomic<uint64_t> tickets{0};
+  std::atomic<bool> cancelled{false};
+
+ private:
+  std::mutex mutex_;  // the JavaScript thread interrupts while the engine thread places
+  std::unique_ptr<Engine> engine_;
+};
+
+/** What the object's functions hold: when the last of them is collected, the engine goes. */
+struct EngineHandle {
+  std::shared_ptr<AddonData> data;
+  std::shared_ptr<EngineOwner> owner;
+
+  ~EngineHandle() {
+    data->remove(owner);
+    owner->shutdown();
+  }
+};
+
+DType parse_kv_type(const Fields& fields) {
+  const std::string name = fields.string("kvType");
+  if (name == "f32") return DType::kF32;
+  if (name == "f16") return DType::kF16;
+  if (name == "bf16") return DType::kBF16;
+  fail(Code::ERR_INVALID_ARG, "[open] expected \"f32\", \"f16\" or \"bf16\" for kvType but received \"" + name + "\"");
+}
+
+EngineOptions parse_options(const Napi::Value& value) {
+  require(value.IsObject(), Code::ERR_INVALID_ARG, "[open] expected an object for options but received " + describe(value));
+  const Fields fields{"open", value.As<Napi::Object>()};
+  EngineOptions options;
+  options.library_folder = addon_folder();
+  options.backend = fields.string("backend");
+  require(options.backend == "cpu", Code::ERR_INVALID_ARG, "[open] expected \"cpu\" for backend but received \"" + options.backend + "\"");
+  options.threads = static_cast<int32_t>(fields.integer("threads", 0, 1024));
+  const std::string weights = fields.string("weights");
+  require(weights == "map" || weights == "copy", Code::ERR_INVALID_ARG, "[open] expected \"map\" or \"copy\" for weights but received \"" + weights + "\"");
+  options.copy_weights = weights == "copy";
+  options.kv_type = parse_kv_type(fields);
+  options.kv_pages = fields.integer("kvPages", 1, int64_t{1} << 30);
+  return options;
+}
+
+Napi::Object info_object(Napi::Env env, const EngineInfo& info) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("threads", info.threads);
+  object.Set("simd", info.simd);
+  object.Set("mappedBytes", static_cast<double>(info.mapped_bytes));
+  object.Set("weightBytes", static_cast<double>(info.weight_bytes));
+  object.Set("kvBytes", static_cast<double>(info.kv_bytes));
+  return object;
+}
+
+Napi::Value step(const Napi::CallbackInfo& info, const EngineHandle& handle) {
+  auto input = std::make_shared<StepInput>(read_step(argument_fields("step", info)));
+  auto output = std::make_shared<StepOutput>();
+  const std::shared_ptr<EngineOwner> owner = handle.owner;
+  const uint64_t ticket = ++owner->tickets;
+  return run_async(
+      *handle.data, owner->thread,
+      [owner, input, output, ticket] {
+        require(owner->engine() != nullptr, Code::ERR_DISPOSED, "[step] the engine is closed");
+        *output = owner->engine()->step(*input, ticket);
+      },
+      [output](Napi::Env env) { return write_step(env, *output); });
+}
+
+Napi::Value close(const EngineHandle& handle) {
+  const std::shared_ptr<EngineOwner> owner = handle.owner;
+  const std::shared_ptr<AddonData> data = handle.data;
+  owner->interrupt();
+  return run_async(
+      *data, owner->thread,
+      [owner] { owner->place(nullptr); },
+      [](Napi::Env env) { return env.Undefined(); });
+}
+
+Napi::Object engine_object(Napi::Env env, std::shared_ptr<AddonData> data, std::shared_ptr<EngineOwner> owner) {
+  auto handle = std::make_shared<EngineHandle>(EngineHandle{std::move(data), std::move(owner)});
+  Napi::Object object = Napi::Object::New(env);
+  const auto method = [&](const char* name, auto function) {
+    object.Set(name, Napi::Function::New(env, [handle, function](const Napi::CallbackInfo& info) -> Napi::Value {
+      try {
+        return function(info, *handle);
+      } catch (const Napi::Error&) {
+        throw;
+      } catch (...) {
+        throw to_js_error(info.Env(), caught_error());
+      }
+    }, name));
+  };
+  object.Set("info", info_object(env, handle->owner->engine()->info()));
+  method("step", step);
+  method("interrupt", [](const Napi::CallbackInfo& info, const EngineHandle& held) -> Napi::Value {
+    held.owner->interrupt();
+    return info.Env().Undefined();
+  });
+  method("close", [](const Napi::CallbackInfo&, const EngineHandle& held) { return close(held); });
+  return object;
+}
+
+}  // namespace
+
+std::string addon_folder() {
+  Dl_info info;
+  require(dladdr(reinterpret_cast<void*>(&addon_folder), &info) != 0 && info.dli_fname != nullptr, Code::ERR_INTERNAL, "[addon] the addon's own path is unknown");
+  const std::string path = info.dli_fname;
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash);
+}
+
+Napi::Value open_engine(const Napi::CallbackInfo& info) {
+  require(info.Length() >= 2 && info[0].IsString(), Code::ERR_INVALID_ARG, "[open] expected a manifest and options");
+  auto manifest = std::make_shared<std::string>(info[0].As<Napi::String>().Utf8Value());
+  const EngineOptions options = parse_options(info[1]);
+  std::shared_ptr<Napi::FunctionReference> on_progress;
+  if (info.Length() > 2 && info[2].IsFunction()) {
+    on_progress = std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[2].As<Napi::Function>()));
+  }
+
+  const std::shared_ptr<AddonData> data = AddonData::of(info.Env());
+  auto owner = std::make_shared<EngineOwner>();
+  data->add(owner);
+  const auto report = [data, owner, on_progress](int64_t done, int64_t total) {
+    require(!owner->cancelled, Code::ERR_ABORTED, "[open] opening the model was given up");
+    if (!on_progress) return;
+    data->post([owner, on_progress, done, total](Napi::Env env) {
+      const Napi::Value answer = on_progress->Call({Napi::Number::New(env, static_cast<double>(done)), Napi::Number::New(env, static_cast<double>(total))});
+      if (answer.IsBoolean() && !answer.As<Napi::Boolean>().Value()) owner->cancelled = true;
+    });
+  };
+  return run_async(
+      *data, owner->thread,
+      [owner, manifest, options, report, data] {
+        try {
+          owner->place(std::make_unique<Engine>(*manifest, options, report));
+        } catch (...) {
+          data->post([data, owner](Napi::Env) { data->remove(owner); });
+          throw;
+        }
+      },
+      [data, owner](Napi::Env env) { return Napi::Value(engine_object(env, data, owner)); });
+}
+
+}  // namespace himap

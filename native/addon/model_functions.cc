@@ -1,0 +1,106 @@
+#include "native/addon/model_functions.h"
+
+#include <string>
+
+#include "kernels/kv_layout.h"
+#include "native/addon/engine_object.h"
+#include "native/addon/read.h"
+#include "native/backend/backend.h"
+#include "native/core/status.h"
+#include "native/engine/engine.h"
+#include "native/prune/plan.h"
+
+namespace himap {
+namespace {
+
+constexpr int64_t kMaxCount = int64_t{1} << 31;
+
+DType kv_type_of(const Napi::Value& value) {
+  const std::string name = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
+  if (name == "f32") return DType::kF32;
+  if (name == "f16") return DType::kF16;
+  if (name == "bf16") return DType::kBF16;
+  fail(Code::ERR_INVALID_ARG, "[pageBytes] expected \"f32\", \"f16\" or \"bf16\" for kvType but received " + describe(value));
+}
+
+int64_t integer_argument(const Napi::CallbackInfo& info, size_t index, const char* where) {
+  const Napi::Value value = info[index];
+  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+  require(number >= 0 && number < static_cast<double>(kMaxCount) && number == static_cast<double>(static_cast<int64_t>(number)),
+          Code::ERR_INVALID_ARG, std::string("[") + where + "] expected a count but received " + describe(value));
+  return static_cast<int64_t>(number);
+}
+
+}  // namespace
+
+Napi::Value plan(const Napi::CallbackInfo& info) {
+  const Fields fields = argument_fields("plan", info);
+  PlanJob job{.layers = fields.integer("layers", 1, kMaxCount),
+              .length = fields.integer("length", 0, kMaxCount),
+              .image_tokens = fields.integer("imageTokens", 0, kMaxCount),
+              .new_tokens = fields.integer("newTokens", 0, kMaxCount),
+              .cuts = {}};
+  const Napi::Value cuts = fields.object.Get("cuts");
+  require(cuts.IsArray(), Code::ERR_INVALID_ARG, "[plan] expected an array for cuts but received " + describe(cuts));
+  const auto list = cuts.As<Napi::Array>();
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    const Napi::Value cut = list.Get(i);
+    require(cut.IsObject(), Code::ERR_INVALID_ARG, "[plan] expected an object for a cut but received " + describe(cut));
+    const Fields own{"plan", cut.As<Napi::Object>()};
+    job.cuts.push_back({own.integer("before", 0, kMaxCount), own.integer("keep", 0, kMaxCount)});
+  }
+  const std::vector<Stage> stages = plan_stages(job);
+  Napi::Array out = Napi::Array::New(info.Env(), stages.size());
+  for (uint32_t i = 0; i < stages.size(); ++i) {
+    Napi::Object stage = Napi::Object::New(info.Env());
+    stage.Set("first", static_cast<double>(stages[i].first));
+    stage.Set("end", static_cast<double>(stages[i].end));
+    stage.Set("tokens", static_cast<double>(stages[i].tokens));
+    stage.Set("imageTokens", static_cast<double>(stages[i].image_tokens));
+    stage.Set("capacity", static_cast<double>(stages[i].capacity));
+    stage.Set("blocks", static_cast<double>(stages[i].blocks));
+    out.Set(i, stage);
+  }
+  return out;
+}
+
+Napi::Value page_bytes(const Napi::CallbackInfo& info) {
+  const KvLayout layout{kv_type_of(info[2]), static_cast<int32_t>(integer_argument(info, 0, "pageBytes")),
+                        static_cast<int32_t>(integer_argument(info, 1, "pageBytes"))};
+  return Napi::Number::New(info.Env(), static_cast<double>(layout.page_bytes()));
+}
+
+Napi::Value memory_of(const Napi::CallbackInfo& info) {
+  require(info[0].IsString(), Code::ERR_INVALID_ARG, "[memoryOf] expected a manifest but received " + describe(info[0]));
+  const ModelConfig config = parse_manifest(info[0].As<Napi::String>().Utf8Value()).config;
+  const int64_t rows = integer_argument(info, 1, "memoryOf");
+  const int64_t images = integer_argument(info, 2, "memoryOf");
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("vectors", static_cast<double>(model_vector_bytes(config)));
+  out.Set("workspace", static_cast<double>(engine_workspace_bytes(config, rows, images)));
+  return out;
+}
+
+Napi::Value backends(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Array out = Napi::Array::New(env);
+  const BackendProbe probe = probe_backend(addon_folder(), "cpu");
+  Napi::Object one = Napi::Object::New(env);
+  one.Set("name", "cpu");
+  one.Set("usable", probe.usable);
+  one.Set("path", probe.path);
+  if (!probe.reason.empty()) one.Set("reason", probe.reason);
+  if (!probe.detail.empty()) one.Set("simd", probe.detail);
+  out.Set(0u, one);
+  return out;
+}
+
+Napi::Array error_codes(Napi::Env env) {
+  Napi::Array out = Napi::Array::New(env);
+  for (int32_t code = 1; code <= static_cast<int32_t>(Code::ERR_INTERNAL); ++code) {
+    out.Set(static_cast<uint32_t>(code - 1), code_name(static_cast<Code>(code)));
+  }
+  return out;
+}
+
+}  // namespace himap
