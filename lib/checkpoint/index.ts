@@ -5,6 +5,8 @@ import { stat } from "node:fs/promises";
 import path from "node:path";
 
 import { HimapError } from "../errors.cjs";
+import { llava } from "../families/llava.js";
+import { llava } from "../families/llava.js";
 import { packageVersion } from "../package.js";
 import { throwIfAborted } from "./abort.js";
 import { readConfig } from "./config.js";
@@ -75,7 +77,7 @@ export async function openCheckpoint(folder: string, options: { signal?: AbortSi
   const files = weights.map(({ path, bytes }) => ({ path, bytes }));
   return {
     folder: path.resolve(folder),
-    family: "llava",
+    family: llava.name,
     config: facts.model,
     files,
     tensors,
@@ -83,7 +85,7 @@ export async function openCheckpoint(folder: string, options: { signal?: AbortSi
     parameters: countParameters(tensors),
     tokens: facts.tokens,
     preprocessing,
-    template: "hf",
+    template: llava.templates.hf,
     fingerprint: hash([packageVersion, config.text, ...weights.flatMap(({ name, header }) => [name, header])]),
   };
 }

@@ -3,7 +3,6 @@
 import type { TemplateName } from "../types.js";
 
 export interface Family {
-  name: "llava";
   /**
    * Template by layout. Conversions to the Hugging Face layout carry its chat template; the original checkpoints were
    * trained and are evaluated with Vicuna's.
@@ -11,13 +10,9 @@ export interface Family {
   templates: { hf: TemplateName; original: TemplateName };
   /** How the vocabulary writes an image's place; original checkpoints have no such token. */
   imageToken: string;
-  /** Special tokens that end an answer. */
-  stopTokens: readonly string[];
 }
 
 export const llava: Family = {
-  name: "llava",
   templates: { hf: "hf", original: "vicuna_v1" },
   imageToken: "<image>",
-  stopTokens: ["</s>"],
 };

@@ -9,6 +9,7 @@ import { parseTokenizerModel } from "./tokenizer-model.js";
 import { VocabularyTokenizer } from "./tokenizer.js";
 import type { Tokenizer } from "./types.js";
 
+export { checkAgreement } from "./agreement.js";
 export { parseTokenizerJson } from "./tokenizer-json.js";
 export { parseTokenizerModel } from "./tokenizer-model.js";
 export { VocabularyTokenizer } from "./tokenizer.js";

@@ -6,7 +6,7 @@ import { fault } from "../checkpoint/fault.js";
 export interface Field {
   number: number;
   wire: "varint" | "fixed64" | "bytes" | "fixed32";
-  /** Of a varint: its low 53 bits are exact, a negative number is read as such. */
+  /** Of a varint, as a signed number of 64 bits; exact up to 2^53. */
   value: number;
   /** A view of the input; empty for a varint. */
   bytes: Uint8Array;
@@ -22,6 +22,8 @@ const none = new Uint8Array(0);
 export function* fieldsOf(message: Uint8Array, where: string, subject: string): Generator<Field> {
   let at = 0;
   const varint = (): number => {
+    // Nearly all are one byte long: keys, kinds, lengths.
+    if (message[at]! < 0x80) return message[at++]!;
     let value = 0n;
     for (let shift = 0n; shift < 70n; shift += 7n) {
       const byte = message[at++];

@@ -112,23 +112,24 @@ function readMerges(value: JsonValue | undefined, pieces: Piece[], vocabulary: J
   const [left, right, made] = [new Int32Array(count), new Int32Array(count), new Int32Array(count)];
   const rank = Int32Array.from({ length: count }, (_, index) => index);
   const seen = new PairTable(count);
+  // Only text makes text: a merge that ends in `</s>` would let a user write the control token.
+  const idOf = (text: string, index: number) => {
+    const id = vocabulary.get(text);
+    if (typeof id === "number" && pieces[id]!.kind === PieceKind.Text) return id;
+    return fault("ERR_BAD_CHECKPOINT", where, "text pieces of the vocabulary", `model.merges[${index}]`, describe(text));
+  };
   items.forEach((item, index) => {
-    const subject = `model.merges[${index}]`;
     const parts = typeof item === "string" ? item.split(" ") : item;
-    if (!Array.isArray(parts) || parts.length !== 2) {
-      fault("ERR_BAD_CHECKPOINT", where, 'a pair, "a b" or ["a", "b"]', subject, describe(item));
+    const [a, b] = Array.isArray(parts) && parts.length === 2 ? parts : [];
+    if (typeof a !== "string" || typeof b !== "string") {
+      return fault("ERR_BAD_CHECKPOINT", where, 'a pair, "a b" or ["a", "b"]', `model.merges[${index}]`, describe(item));
     }
-    const [a, b] = parts.map((part) => stringOf(part, where, subject)) as [string, string];
-    // Only text makes text: a merge that ends in `</s>` would let a user write the control token.
-    const idOf = (text: string) => {
-      const id = vocabulary.get(text);
-      if (typeof id === "number" && pieces[id]!.kind === PieceKind.Text) return id;
-      return fault("ERR_BAD_CHECKPOINT", where, "text pieces of the vocabulary", subject, describe(text));
-    };
-    left[index] = idOf(a);
-    right[index] = idOf(b);
-    made[index] = idOf(a + b);
-    if (!seen.add(left[index]!, right[index]!, index)) fault("ERR_BAD_CHECKPOINT", where, "a pair that stands once", subject, describe(`${a} ${b}`));
+    left[index] = idOf(a, index);
+    right[index] = idOf(b, index);
+    made[index] = idOf(a + b, index);
+    if (!seen.add(left[index]!, right[index]!, index)) {
+      fault("ERR_BAD_CHECKPOINT", where, "a pair that stands once", `model.merges[${index}]`, describe(`${a} ${b}`));
+    }
   });
   return { left, right, made, rank };
 }

@@ -7,7 +7,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 
 import { HimapError, type ErrorCode } from "../../lib/errors.cjs";
-import { loadTokenizer, parseTokenizerJson, parseTokenizerModel, VocabularyTokenizer } from "../../lib/tokenizer/index.js";
+import { checkAgreement, loadTokenizer, parseTokenizerJson, parseTokenizerModel, VocabularyTokenizer } from "../../lib/tokenizer/index.js";
 import { Random } from "../helpers/random.js";
 import {
   firstMetaspace, float, jsonBytes, jsonForm, llamaNormalizer, llamaTrainer, message, modelFile, modelPiece, number, prependNormalizer, smallPieces,
@@ -196,6 +196,17 @@ test("ten thousand mutated files: a tokenizer or a typed error", () => {
       assert.instance(error, HimapError, `case ${i}: ${(error as Error).stack}`);
     }
   }
+});
+
+test("a tokenizer that another model's config contradicts", () => {
+  const tokenizer = new VocabularyTokenizer(parseTokenizerJson(jsonBytes(jsonForm(strangers, "first")), "tokenizer.json"));
+  const model = (change: object = {}, vocabulary = 320) => ({ vocabulary, tokens: { bos: 1, eos: 2, image: 268, ...change } });
+  checkAgreement(tokenizer, model(), "<image>");
+  checkAgreement(new VocabularyTokenizer(parseTokenizerModel(modelFile(strangers), "tokenizer.model")), model({ image: 300 }), "<image>");
+  fails(() => checkAgreement(tokenizer, model({}, 269), "<image>"), bad, "270", "a small embedding");
+  fails(() => checkAgreement(tokenizer, model({ bos: 5 }), "<image>"), bad, "BOS", "another BOS");
+  fails(() => checkAgreement(tokenizer, model({ eos: 5 }), "<image>"), bad, "EOS", "another EOS");
+  fails(() => checkAgreement(tokenizer, model({ image: 5 }), "<image>"), bad, "<image>", "another image token");
 });
 
 test("folders", async () => {
