@@ -6,7 +6,6 @@ import path from "node:path";
 
 import { HimapError } from "../errors.cjs";
 import { llava } from "../families/llava.js";
-import { llava } from "../families/llava.js";
 import { packageVersion } from "../package.js";
 import { throwIfAborted } from "./abort.js";
 import { readConfig } from "./config.js";
@@ -77,7 +76,7 @@ export async function openCheckpoint(folder: string, options: { signal?: AbortSi
   const files = weights.map(({ path, bytes }) => ({ path, bytes }));
   return {
     folder: path.resolve(folder),
-    family: llava.name,
+    family: "llava",
     config: facts.model,
     files,
     tensors,
