@@ -3,6 +3,7 @@
 import type { TemplateName } from "../types.js";
 
 export interface Family {
+  name: "llava";
   /**
    * Template by layout. Conversions to the Hugging Face layout carry its chat template; the original checkpoints were
    * trained and are evaluated with Vicuna's.
@@ -13,6 +14,7 @@ export interface Family {
 }
 
 export const llava: Family = {
+  name: "llava",
   templates: { hf: "hf", original: "vicuna_v1" },
   imageToken: "<image>",
 };
