@@ -76,7 +76,7 @@ export async function openCheckpoint(folder: string, options: { signal?: AbortSi
   const files = weights.map(({ path, bytes }) => ({ path, bytes }));
   return {
     folder: path.resolve(folder),
-    family: "llava",
+    family: llava.name,
     config: facts.model,
     files,
     tensors,

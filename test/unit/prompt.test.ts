@@ -6,10 +6,11 @@ import { Tokenizer as Oracle } from "@huggingface/tokenizers";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 
+import { openCheckpoint } from "../../lib/checkpoint/index.js";
 import { llava } from "../../lib/families/llava.js";
 import { kImageMark, kImageRow, renderIds, renderPrompt, type Prompt } from "../../lib/prompt/index.js";
 import { layOut } from "../../lib/prompt/templates.js";
-import { loadTokenizer, parseTokenizerModel, VocabularyTokenizer, type Tokenizer } from "../../lib/tokenizer/index.js";
+import { checkAgreement, loadTokenizer, parseTokenizerModel, VocabularyTokenizer, type Tokenizer } from "../../lib/tokenizer/index.js";
 import type { Message, Part, TemplateName } from "../../lib/types.js";
 import { llamaPieces, modelFile } from "../helpers/vocabulary.js";
 
@@ -71,6 +72,14 @@ for (const name of ["mha", "gqa", "full576", "hd128", "original"]) {
     }
   });
 }
+
+test("the reference checkpoints and their tokenizers agree", async () => {
+  for (const name of ["mha", "gqa", "full576", "hd128"]) {
+    const folder = `${golden(name)}checkpoint`;
+    const { config, tokens } = await openCheckpoint(folder);
+    checkAgreement(await loadTokenizer(folder), { vocabulary: config.vocabulary, tokens }, llava.imageToken);
+  }
+});
 
 test("the published prompt of llava_v1, and vicuna_v1 beside it", () => {
   const render = (template: TemplateName) =>
