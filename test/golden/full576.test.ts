@@ -1,0 +1,3 @@
+import { goldenSuite } from "../helpers/golden.js";
+
+goldenSuite("full576");
