@@ -51,9 +51,13 @@ class EngineOwner : public Shutdown {
 
 /** What the object's functions hold: when the last of them is collected, the engine goes. */
 struct EngineHandle {
-  std::shared_ptr<AddonData> data;
-  std::shared_ptr<EngineOwner> owner;
+  const std::shared_ptr<AddonData> data;
+  const std::shared_ptr<EngineOwner> owner;
 
+  EngineHandle(std::shared_ptr<AddonData> held_data, std::shared_ptr<EngineOwner> held_owner)
+      : data(std::move(held_data)), owner(std::move(held_owner)) {}
+  EngineHandle(const EngineHandle&) = delete;
+  EngineHandle& operator=(const EngineHandle&) = delete;
   ~EngineHandle() {
     data->remove(owner);
     owner->shutdown();
@@ -119,7 +123,7 @@ Napi::Value close(const EngineHandle& handle) {
 }
 
 Napi::Object engine_object(Napi::Env env, std::shared_ptr<AddonData> data, std::shared_ptr<EngineOwner> owner) {
-  auto handle = std::make_shared<EngineHandle>(EngineHandle{std::move(data), std::move(owner)});
+  auto handle = std::make_shared<EngineHandle>(std::move(data), std::move(owner));
   Napi::Object object = Napi::Object::New(env);
   const auto method = [&](const char* name, auto function) {
     object.Set(name, Napi::Function::New(env, [handle, function](const Napi::CallbackInfo& info) -> Napi::Value {
