@@ -102,7 +102,7 @@ export class ModelEngine implements Engine {
     const length = promptTokens + imageTokens;
     const demand = demandOf(this.#model, { length, imageTokens, newTokens: maxTokens, cuts });
     return {
-      stages: demand.stages.map((stage) => publicStage(stage, promptTokens, pageBytes)),
+      stages: demand.stages.map((stage) => publicStage(stage, pageBytes)),
       kvBytes: demand.pages * pageBytes,
       flops: countFlops(checkpoint.config, { textTokens: promptTokens, imageTokens, encodedImages: images, cuts }),
       fits: demand.pages <= poolPages && length + maxTokens <= checkpoint.config.maxPositions,

@@ -7,11 +7,12 @@ import { Faults, phrase } from "./check.js";
 import { openCheckpoint, type Checkpoint } from "./checkpoint/index.js";
 import { ModelEngine } from "./engine.js";
 import { HimapError } from "./errors.cjs";
+import { llava } from "./families/llava.js";
 import { prepareImage } from "./image/prepare.js";
 import type { Model } from "./model.js";
 import { checkPruning } from "./pruning/check.js";
-import { checkLoad, guardProgress, type LoadRequest } from "./request/load.js";
-import { loadTokenizer } from "./tokenizer/index.js";
+import { checkLoad, type LoadRequest } from "./request/load.js";
+import { checkAgreement, loadTokenizer } from "./tokenizer/index.js";
 import type { Engine, LoadOptions, ModelInfo } from "./types.js";
 import { abortedError, watch } from "./watch.js";
 
@@ -28,23 +29,28 @@ import { abortedError, watch } from "./watch.js";
 export async function load(folder: string, options?: LoadOptions): Promise<Engine> {
   const site = new CallSite(load);
   try {
-    const request = checkLoad(folder, options);
-    if (request.signal?.aborted) throw abortedError("load", request.signal.reason);
-    const native = loadNative();
-    const checkpoint = await openCheckpoint(request.folder, { signal: request.signal });
-    const faults = new Faults();
-    checkPruning(request.pruning, "pruning", checkpoint.config.layers, faults);
-    faults.raise("load");
-    const tokenizer = await loadTokenizer(request.folder);
-    const pool = poolOf(request, checkpoint, native);
-    request.logger("debug", `opening ${checkpoint.tensors.length} tensors of ${checkpoint.files.length} files`);
-    const engine = await openNative(native, checkpoint, request, pool);
-    request.logger("info", `${checkpoint.folder}: ${engine.info.threads} threads, ${engine.info.simd}, ${pool.poolPages} KV pages`);
-    const model = modelOf(request, checkpoint, tokenizer, native, engine, pool);
-    return new ModelEngine(model, infoOf(model));
+    return await loadWith(loadNative, checkLoad(folder, options));
   } catch (cause) {
     throw site.mark(adoptError(cause));
   }
+}
+
+/** Opens a checked request on a native module. */
+export async function loadWith(nativeOf: () => NativeModule, request: LoadRequest): Promise<Engine> {
+  if (request.signal?.aborted) throw abortedError("load", request.signal.reason);
+  const native = nativeOf();
+  const checkpoint = await openCheckpoint(request.folder, { signal: request.signal });
+  const faults = new Faults();
+  checkPruning(request.pruning, "pruning", checkpoint.config.layers, faults);
+  faults.raise("load");
+  const tokenizer = await loadTokenizer(request.folder);
+  checkAgreement(tokenizer, { vocabulary: checkpoint.config.vocabulary, tokens: checkpoint.tokens }, llava.imageToken);
+  const pool = poolOf(request, checkpoint, native);
+  request.logger("debug", `opening ${checkpoint.tensors.length} tensors of ${checkpoint.files.length} files`);
+  const engine = await openNative(native, checkpoint, request, pool);
+  request.logger("info", `${checkpoint.folder}: ${engine.info.threads} threads, ${engine.info.simd}, ${pool.poolPages} KV pages`);
+  const model = modelOf(request, checkpoint, tokenizer, native, engine, pool);
+  return new ModelEngine(model, infoOf(model));
 }
 
 interface Pool {
@@ -64,22 +70,32 @@ function poolOf({ kvType: asked, kvBytes }: LoadRequest, { config }: Checkpoint,
   throw new HimapError("ERR_INVALID_ARG", `load: ${phrase(`at least ${least} (${native.pageTokens} tokens in each layer)`, "memory.kvBytes", kvBytes)}`);
 }
 
-/** Opens the native engine. An abort ends the wait; the engine that still comes is closed. */
+/**
+ * Opens the native engine. Native code gives up where `report` returns false; an abort does not wait for it, and an
+ * engine that still comes is closed.
+ */
 async function openNative(native: NativeModule, checkpoint: Checkpoint, request: LoadRequest, { kvType, poolPages }: Pool): Promise<NativeEngine> {
-  const progress = guardProgress(request.onProgress);
-  const options = { backend: "cpu", threads: request.threads, weights: request.weights, kvType, kvPages: poolPages } as const;
-  const opening = native.open(checkpoint.manifest, options, (loaded, total) => progress.report({ phase: "read", loaded, total }));
+  const { signal, onProgress, threads, weights } = request;
+  let thrown: { cause: unknown } | undefined;
+  const report = (loaded: number, total: number): boolean => {
+    try {
+      if (!thrown && !signal?.aborted) onProgress?.({ phase: "read", loaded, total });
+    } catch (cause) {
+      thrown = { cause };
+    }
+    return !thrown && !signal?.aborted;
+  };
+  const opening = native.open(checkpoint.manifest, { backend: "cpu", threads, weights, kvType, kvPages: poolPages }, report);
   let unwatch: (() => void) | undefined;
   const aborted = new Promise<never>((_, reject) => {
-    unwatch = watch(request.signal, undefined, { abort: (reason) => reject(abortedError("load", reason)), timeout: () => {} });
+    unwatch = watch(signal, undefined, { abort: (reason) => reject(abortedError("load", reason)), timeout: () => {} });
   });
   try {
-    const engine = await Promise.race([opening, aborted]);
-    progress.raise();
-    return engine;
+    return await Promise.race([opening, aborted]);
   } catch (cause) {
     // Of an engine that never opened there is nothing to close, and `cause` says why.
     opening.then((engine) => engine.close()).catch(() => {});
+    if (thrown) throw new HimapError("ERR_INVALID_ARG", "load: expected onProgress to return but it threw", thrown);
     throw cause;
   } finally {
     unwatch?.();

@@ -17,7 +17,7 @@ export function answerResult(model: Model, request: GenerateRequest, state: Answ
     usage: {
       promptTokens: prompt.ids.length,
       imageTokens,
-      imageTokensPerStage: demand.stages.map((stage) => stage.tokens - textTokens),
+      imageTokensPerStage: demand.stages.map((stage) => stage.imageTokens),
       completionTokens: tokens.length,
     },
     timings: { ...timings },
@@ -29,12 +29,12 @@ export function answerResult(model: Model, request: GenerateRequest, state: Answ
   };
 }
 
-export function publicStage(stage: NativeStage, textTokens: number, pageBytes: number): Stage {
+export function publicStage(stage: NativeStage, pageBytes: number): Stage {
   return {
     firstLayer: stage.first,
     endLayer: stage.end,
     tokens: stage.tokens,
-    imageTokens: stage.tokens - textTokens,
+    imageTokens: stage.imageTokens,
     kvBytes: pagesOf(stage) * pageBytes,
   };
 }

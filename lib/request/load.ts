@@ -2,7 +2,6 @@
 
 import { Faults } from "../check.js";
 import { limits, loadDefaults as defaults } from "../defaults.js";
-import { HimapError } from "../errors.cjs";
 import type { LoadOptions, LoadProgress } from "../types.js";
 
 export interface LoadRequest {
@@ -66,25 +65,4 @@ function readKvBytes(memory: unknown, faults: Faults): number | "auto" {
   const { kvBytes } = faults.properties(memory, "memory", ["kvBytes"]) ?? {};
   if (kvBytes === undefined || kvBytes === "auto") return "auto";
   return faults.number(kvBytes, "memory.kvBytes", { min: 1, max: 2 ** 48, integer: true }) ?? "auto";
-}
-
-/**
- * The user's progress callback, as one that never throws: the first error it throws is kept, and `raise` throws it
- * as an ERR_INVALID_ARG once the native call that reported progress has returned.
- */
-export function guardProgress(callback: LoadRequest["onProgress"]): { report(progress: LoadProgress): void; raise(): void } {
-  let thrown: { cause: unknown } | undefined;
-  return {
-    report(progress) {
-      if (!callback || thrown) return;
-      try {
-        callback(progress);
-      } catch (cause) {
-        thrown = { cause };
-      }
-    },
-    raise() {
-      if (thrown) throw new HimapError("ERR_INVALID_ARG", "load: expected onProgress to return but it threw", { cause: thrown.cause });
-    },
-  };
 }

@@ -1,0 +1,37 @@
+/** From any form of picture to what the vision tower reads. */
+
+import type { NativeModule } from "../binding/native.js";
+import type { ImageAspectRatio, ImagePlacement } from "../types.js";
+import { orAbort } from "./abort.js";
+import { decodeImage, type DecodeOptions, type PictureInput } from "./decode.js";
+import { placeImage } from "./place.js";
+
+export interface PrepareOptions extends DecodeOptions {
+  geometry: ImageAspectRatio;
+  /** Side of the square that the model sees, and of a patch, in pixels. */
+  side: number;
+  patch: number;
+  /** Per channel, of values in 0..1. */
+  mean: readonly number[];
+  std: readonly number[];
+}
+
+export interface PreparedImage {
+  /** Normalised, [3, side, side]. */
+  pixels: Float32Array;
+  placement: ImagePlacement;
+  /** Milliseconds from the call to the pixels. */
+  decodeMs: number;
+}
+
+/**
+ * Decodes on libuv's pool, resizes and normalises on the native module's own threads.
+ * @throws ERR_INVALID_ARG, ERR_BAD_IMAGE, ERR_UNSUPPORTED_FILE, ERR_TOO_LARGE, ERR_ABORTED
+ */
+export async function prepareImage(input: PictureInput, options: PrepareOptions, native: Pick<NativeModule, "preprocess">): Promise<PreparedImage> {
+  const started = performance.now();
+  const { signal, geometry, side, patch, mean, std } = options;
+  const { pixels: source, width, height, channels } = await decodeImage(input, options);
+  const { pixels } = await orAbort(native.preprocess({ pixels: source, width, height, channels, geometry, side, mean, std }), signal);
+  return { pixels, placement: placeImage(width, height, side, patch, geometry), decodeMs: performance.now() - started };
+}
