@@ -18,7 +18,11 @@ export function checkAgreement(tokenizer: Tokenizer, { vocabulary, tokens }: Mod
   if (tokenizer.size > vocabulary) {
     fault("ERR_BAD_CHECKPOINT", where, `at most the model's ${vocabulary} ids`, "the vocabulary", String(tokenizer.size));
   }
-  const pairs = [["BOS", tokens.bos, tokenizer.bos], ["EOS", tokens.eos, tokenizer.eos], [imageToken, tokens.image, tokenizer.specialId(imageToken)]] as const;
+  const pairs = [
+    ["BOS", tokens.bos, tokenizer.bos],
+    ["EOS", tokens.eos, tokenizer.eos],
+    [imageToken, tokens.image, tokenizer.specialId(imageToken)],
+  ] as const;
   for (const [name, ofModel, ofTokenizer] of pairs) {
     if (ofTokenizer === undefined || ofTokenizer === ofModel) continue;
     fault("ERR_BAD_CHECKPOINT", where, `${ofModel}, as the model's config has it`, `the id of ${name}`, String(ofTokenizer));

@@ -34,7 +34,8 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     const bytes = await readBoundedFile(folder, name, limit);
     if (bytes === undefined) continue;
     if (new TextDecoder("latin1").decode(bytes.subarray(0, lfsPointer.length)) === lfsPointer) {
-      fault("ERR_BAD_CHECKPOINT", name, "the file itself", "the tokenizer", "a Git LFS pointer to it", { hint: "run `git lfs pull` in the folder" });
+      const hint = "run `git lfs pull` in the folder";
+      fault("ERR_BAD_CHECKPOINT", name, "the file itself", "the tokenizer", "a Git LFS pointer to it", { hint });
     }
     return new VocabularyTokenizer(parse(bytes, name));
   }

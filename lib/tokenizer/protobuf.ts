@@ -46,7 +46,8 @@ export function* fieldsOf(message: Uint8Array, where: string, subject: string): 
     }
     const length = wire === "bytes" ? varint() : wire === "fixed64" ? 8 : 4;
     if (length < 0 || length > message.length - at) {
-      fault("ERR_BAD_CHECKPOINT", where, `at most the ${message.length - at} bytes that follow`, `field ${number} of ${subject}`, String(length));
+      const expected = `at most the ${message.length - at} bytes that follow`;
+      fault("ERR_BAD_CHECKPOINT", where, expected, `field ${number} of ${subject}`, String(length));
     }
     yield { number, wire, value: 0, bytes: message.subarray(at, at + length) };
     at += length;

@@ -40,9 +40,8 @@ export function parseTokenizerJson(bytes: Uint8Array, where: string): Vocabulary
   const specials = new Map(pieces.flatMap(({ text, kind }, id) => (kind === PieceKind.Special ? [[text, id] as const] : [])));
   const special = (text: string) =>
     specials.get(text) ?? fault("ERR_UNSUPPORTED_MODEL", where, "a special token", text, "no token of that text");
-  return {
-    pieces, characters, merges, byteIds, prefix, bos: special(readBegin(root) ?? beginText), eos: special(endText), unk: special(unkText),
-  };
+  const bos = special(readBegin(root) ?? beginText);
+  return { pieces, characters, merges, byteIds, prefix, bos, eos: special(endText), unk: special(unkText) };
 }
 
 /** The settings of a BPE model that change what it produces, and the values under which it does what LLaMA's does. */
@@ -100,7 +99,8 @@ function readAddedTokens(value: JsonValue | undefined, pieces: Piece[], vocabula
     }
     texts.set(text, id);
     while (pieces.length < id) pieces.push(undefined!);
-    pieces[id] = { text, kind: token.get("special") === true || pieces[id]?.kind === PieceKind.Special ? PieceKind.Special : PieceKind.Added };
+    const special = token.get("special") === true || pieces[id]?.kind === PieceKind.Special;
+    pieces[id] = { text, kind: special ? PieceKind.Special : PieceKind.Added };
   });
   for (let id = known; id < pieces.length; id++) pieces[id] ??= { text: "", kind: PieceKind.Added };
 }
@@ -143,10 +143,12 @@ function readPrefix(root: JsonObject, where: string): PrefixRule {
     fault("ERR_UNSUPPORTED_MODEL", where, "Prepend and Replace of spaces", "normalizer", summary(normalizer));
   }
   if (normalizer !== null || preTokenizer === null) {
-    fault("ERR_UNSUPPORTED_MODEL", where, "one of normalizer and pre_tokenizer", "the prefix rule", normalizer === null ? "neither" : "both");
+    const received = normalizer === null ? "neither" : "both";
+    fault("ERR_UNSUPPORTED_MODEL", where, "one of normalizer and pre_tokenizer", "the prefix rule", received);
   }
   if (isFirstMetaspace(preTokenizer)) return "first";
-  return fault("ERR_UNSUPPORTED_MODEL", where, 'Metaspace with prepend_scheme "first" and split false', "pre_tokenizer", summary(preTokenizer));
+  const expected = 'Metaspace with prepend_scheme "first" and split false';
+  return fault("ERR_UNSUPPORTED_MODEL", where, expected, "pre_tokenizer", summary(preTokenizer));
 }
 
 function isPrependNormalizer(value: JsonValue): boolean {

@@ -72,7 +72,9 @@ function readModel(bytes: Uint8Array, where: string): { pieces: ScoredPiece[]; s
       if (id >= kLimits.pieces) fault("ERR_TOO_LARGE", where, `at most ${kLimits.pieces} pieces`, "the vocabulary", "more");
       const piece = readPiece(field.bytes, where, `piece ${id}`);
       const twin = ids.get(piece.text);
-      if (twin !== undefined) fault("ERR_BAD_CHECKPOINT", where, "a text of its own", `piece ${id}`, `${JSON.stringify(piece.text)}, which piece ${twin} has`);
+      if (twin !== undefined) {
+        fault("ERR_BAD_CHECKPOINT", where, "a text of its own", `piece ${id}`, `${JSON.stringify(piece.text)}, which piece ${twin} has`);
+      }
       ids.set(piece.text, id);
       pieces.push(piece);
     } else if (field.number === 2) readTrainer(field.bytes, where, settings);
@@ -105,7 +107,9 @@ function readPiece(bytes: Uint8Array, where: string, subject: string): ScoredPie
 }
 
 function readTrainer(bytes: Uint8Array, where: string, settings: Settings): void {
-  const names: Record<number, string> = { 3: "model_type", 24: "treat_whitespace_as_suffix", 35: "byte_fallback", 40: "unk_id", 41: "bos_id", 42: "eos_id" };
+  const names: Record<number, string> = {
+    3: "model_type", 24: "treat_whitespace_as_suffix", 35: "byte_fallback", 40: "unk_id", 41: "bos_id", 42: "eos_id",
+  };
   for (const field of fieldsOf(bytes, where, "trainer_spec")) {
     const name = names[field.number];
     if (name === undefined) continue;
