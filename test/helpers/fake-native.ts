@@ -77,7 +77,8 @@ export class FakeEngine implements NativeEngine {
 
   async #run(input: StepInput): Promise<StepOutput> {
     this.log.push(input);
-    this.#options.before?.(this.steps++, input);
+    const step = this.steps++;
+    this.#options.before?.(step, input);
     await new Promise<void>((resolve, reject) => {
       const delay = this.#options.delay?.() ?? 0;
       const timer = delay > 0 ? setTimeout(resolve, delay) : setImmediate(resolve);
