@@ -115,69 +115,154 @@ Loops choose_loops() {
   return {weigh_taps_portable, add_row_portable};
 }
 
-// Source rows are read in order, passed through the horizontal pass in blocks, rounded to bytes as Pillow does, and added
-// to the sums of the result rows that weigh them: neither pass keeps a picture of its own.
-std::vector<uint8_t> resample(const PreprocessParams& p, const Axis& columns, const Axis& rows, const uint8_t background[3]) {
-  const Loops loops = choose_loops();
-  const int64_t row_bytes = p.side * 3;
+// Where the picture lies on the canvas that is resized, and in which order.
+struct Layout {
+  Axis columns;
+  Axis rows;
+  uint8_t background[3] = {0, 0, 0};
+  bool vertical_first = false;
+};
 
-  // What the horizontal pass makes of a row of background.
-  std::vector<uint8_t> empty_row(static_cast<size_t>(row_bytes));
-  for (int64_t i = 0; i < p.side; ++i) {
-    int32_t weight = columns.outside[i];
-    for (int32_t t = 0; t < columns.count[i]; ++t) weight += columns.weights[columns.offset[i] + t];
-    for (int c = 0; c < 3; ++c) empty_row[i * 3 + c] = to_byte(kHalf + weight * background[c]);
+Layout make_layout(const PreprocessParams& p) {
+  Layout layout;
+  if (p.geometry == Geometry::kPad) {
+    const int64_t canvas = std::max(p.width, p.height);
+    layout.columns = make_axis(p.width, canvas, (canvas - p.width) / 2, p.side, 0, p.side);
+    layout.rows = make_axis(p.height, canvas, (canvas - p.height) / 2, p.side, 0, p.side);
+    for (int c = 0; c < 3; ++c) layout.background[c] = static_cast<uint8_t>(p.mean[c] * 255);
+  } else {
+    const int64_t shorter = std::min(p.width, p.height);
+    const int64_t width = p.side * p.width / shorter;
+    const int64_t height = p.side * p.height / shorter;
+    layout.columns = make_axis(p.width, p.width, 0, width, (width - p.side) / 2, p.side);
+    layout.rows = make_axis(p.height, p.height, 0, height, (height - p.side) / 2, p.side);
+    // Pillow 13: the vertical pass comes first when it takes away more than twice what the horizontal one does. Between
+    // the passes the picture is rounded to bytes, so the order shows. Older versions never did so; on the square that
+    // padding makes it cannot happen.
+    layout.vertical_first = p.height > height && p.height - height > (p.width - width) * 2;
   }
+  return layout;
+}
+
+// The horizontal pass over kBlockRows rows together.
+class RowBlock {
+ public:
+  RowBlock(const PreprocessParams& p, const Layout& layout, const Loops& loops) : p_(p), layout_(layout), loops_(loops) {
+    const Axis& columns = layout.columns;
+    first_ = columns.first[0];
+    for (int64_t i = 0; i < p.side; ++i) {
+      if (columns.count[i] == 0) continue;
+      first_ = std::min(first_, columns.first[i]);
+      end_ = std::max(end_, columns.first[i] + columns.count[i]);
+    }
+    pixels_.resize(static_cast<size_t>(end_ - first_) * kLanes);
+    bytes_.resize(static_cast<size_t>(kBlockRows * p.side * 3));
+  }
+
+  // First source column that is used, and the one after the last.
+  int32_t first() const { return first_; }
+  int32_t end() const { return end_; }
+
+  // `row` begins at the first used column: [end - first, channels].
+  void load(int lane, const uint8_t* row) {
+    uint8_t* target = pixels_.data() + static_cast<size_t>(lane) * 3;
+    for (int32_t x = first_; x < end_; ++x, row += p_.channels, target += kLanes) {
+      target[0] = row[0];
+      target[1] = row[1];
+      target[2] = row[2];
+    }
+  }
+
+  void run() {
+    const Axis& columns = layout_.columns;
+    for (int64_t i = 0; i < p_.side; ++i) {
+      int32_t lanes[kLanes];
+      for (int l = 0; l < kLanes; ++l) lanes[l] = kHalf + columns.outside[i] * layout_.background[l % 3];
+      const uint8_t* taps = pixels_.data() + (columns.count[i] == 0 ? 0 : static_cast<size_t>(columns.first[i] - first_) * kLanes);
+      loops_.weigh_taps(lanes, taps, columns.weights.data() + columns.offset[i], columns.count[i]);
+      for (int r = 0; r < kBlockRows; ++r) {
+        for (int c = 0; c < 3; ++c) bytes_[(r * p_.side + i) * 3 + c] = to_byte(lanes[r * 3 + c]);
+      }
+    }
+  }
+
+  // What became of a lane, [side, 3].
+  const uint8_t* row(int lane) const { return bytes_.data() + lane * p_.side * 3; }
+
+ private:
+  const PreprocessParams& p_;
+  const Layout& layout_;
+  const Loops& loops_;
+  int32_t first_ = 0;
+  int32_t end_ = 0;
+  std::vector<uint8_t> pixels_;  // [end - first, kBlockRows, 3]
+  std::vector<uint8_t> bytes_;   // [kBlockRows, side, 3]
+};
+
+const uint8_t* source_row(const PreprocessParams& p, int64_t y, int32_t first) { return p.pixels + (y * p.width + first) * p.channels; }
+
+// Source rows are read in order, resized, and added to the sums of the result rows that weigh them: neither pass keeps a
+// picture of its own.
+std::vector<uint8_t> resample_horizontal_first(const PreprocessParams& p, const Layout& layout, const Loops& loops) {
+  const Axis& rows = layout.rows;
+  const int64_t row_bytes = p.side * 3;
+  RowBlock block(p, layout, loops);
 
   std::vector<int32_t> sums(static_cast<size_t>(p.side * row_bytes), kHalf);  // [side, side, 3]
-  for (int64_t o = 0; o < p.side; ++o) {
-    if (rows.outside[o] != 0) loops.add_row(&sums[o * row_bytes], empty_row.data(), rows.outside[o], row_bytes);
-  }
-
-  const int32_t first_column = *std::min_element(columns.first.begin(), columns.first.end());
-  int32_t end_column = 0;
+  std::vector<uint8_t> background(static_cast<size_t>((block.end() - block.first()) * p.channels));
+  for (size_t i = 0; i < background.size(); ++i) background[i] = i % p.channels < 3 ? layout.background[i % p.channels] : 0;
+  block.load(0, background.data());
+  block.run();
   int32_t first_row = static_cast<int32_t>(p.height);
   int32_t end_row = 0;
-  for (int64_t i = 0; i < p.side; ++i) {
-    end_column = std::max(end_column, columns.first[i] + columns.count[i]);
-    if (rows.count[i] == 0) continue;
-    first_row = std::min(first_row, rows.first[i]);
-    end_row = std::max(end_row, rows.first[i] + rows.count[i]);
+  for (int64_t o = 0; o < p.side; ++o) {
+    if (rows.outside[o] != 0) loops.add_row(&sums[o * row_bytes], block.row(0), rows.outside[o], row_bytes);
+    if (rows.count[o] == 0) continue;
+    first_row = std::min(first_row, rows.first[o]);
+    end_row = std::max(end_row, rows.first[o] + rows.count[o]);
   }
 
-  std::vector<uint8_t> block(static_cast<size_t>(end_column - first_column) * kLanes);  // [columns, kBlockRows, 3]
-  std::vector<uint8_t> resized(static_cast<size_t>(kBlockRows * row_bytes));            // [kBlockRows, side, 3]
   int64_t oldest = 0;  // first result row that may still need source rows
   for (int32_t y = first_row; y < end_row; y += kBlockRows) {
     const int32_t height = std::min(kBlockRows, end_row - y);
-    for (int32_t r = 0; r < height; ++r) {
-      const uint8_t* source = p.pixels + ((static_cast<int64_t>(y) + r) * p.width + first_column) * p.channels;
-      uint8_t* target = &block[static_cast<size_t>(r) * 3];
-      for (int32_t x = first_column; x < end_column; ++x, source += p.channels, target += kLanes) {
-        target[0] = source[0];
-        target[1] = source[1];
-        target[2] = source[2];
-      }
-    }
-    for (int64_t i = 0; i < p.side; ++i) {
-      int32_t lanes[kLanes];
-      for (int l = 0; l < kLanes; ++l) lanes[l] = kHalf + columns.outside[i] * background[l % 3];
-      loops.weigh_taps(lanes, block.data() + static_cast<size_t>(columns.first[i] - first_column) * kLanes, columns.weights.data() + columns.offset[i], columns.count[i]);
-      for (int32_t r = 0; r < height; ++r) {
-        for (int c = 0; c < 3; ++c) resized[r * row_bytes + i * 3 + c] = to_byte(lanes[r * 3 + c]);
-      }
-    }
+    for (int32_t r = 0; r < height; ++r) block.load(r, source_row(p, y + r, block.first()));
+    block.run();
     for (int32_t r = 0; r < height; ++r) {
       while (oldest < p.side && rows.first[oldest] + rows.count[oldest] <= y + r) ++oldest;
       for (int64_t o = oldest; o < p.side && rows.first[o] <= y + r; ++o) {
         const int32_t tap = y + r - rows.first[o];
-        if (tap < rows.count[o]) loops.add_row(&sums[o * row_bytes], &resized[r * row_bytes], rows.weights[rows.offset[o] + tap], row_bytes);
+        if (tap < rows.count[o]) loops.add_row(&sums[o * row_bytes], block.row(r), rows.weights[rows.offset[o] + tap], row_bytes);
       }
     }
   }
 
   std::vector<uint8_t> bytes(sums.size());
   for (size_t i = 0; i < sums.size(); ++i) bytes[i] = to_byte(sums[i]);
+  return bytes;
+}
+
+// Each result row is summed up over the whole width, and then resized. Never on a padded square.
+std::vector<uint8_t> resample_vertical_first(const PreprocessParams& p, const Layout& layout, const Loops& loops) {
+  const Axis& rows = layout.rows;
+  RowBlock block(p, layout, loops);
+  const int64_t used = static_cast<int64_t>(block.end() - block.first()) * p.channels;
+  std::vector<int32_t> sums(static_cast<size_t>(used));
+  std::vector<uint8_t> line(static_cast<size_t>(used));
+  std::vector<uint8_t> bytes(static_cast<size_t>(p.side * p.side * 3));
+  for (int64_t first = 0; first < p.side; first += kBlockRows) {
+    const int height = static_cast<int>(std::min<int64_t>(kBlockRows, p.side - first));
+    for (int r = 0; r < height; ++r) {
+      const int64_t o = first + r;
+      std::fill(sums.begin(), sums.end(), kHalf);
+      for (int32_t t = 0; t < rows.count[o]; ++t) {
+        loops.add_row(sums.data(), source_row(p, rows.first[o] + t, block.first()), rows.weights[rows.offset[o] + t], used);
+      }
+      for (int64_t i = 0; i < used; ++i) line[i] = to_byte(sums[i]);
+      block.load(r, line.data());
+    }
+    block.run();
+    std::copy_n(block.row(0), height * p.side * 3, bytes.begin() + first * p.side * 3);
+  }
   return bytes;
 }
 
@@ -204,23 +289,9 @@ void check(const PreprocessParams& p) {
 
 Preprocessed preprocess(const PreprocessParams& p) {
   check(p);
-  Axis columns;
-  Axis rows;
-  uint8_t background[3] = {0, 0, 0};
-  if (p.geometry == Geometry::kPad) {
-    const int64_t canvas = std::max(p.width, p.height);
-    columns = make_axis(p.width, canvas, (canvas - p.width) / 2, p.side, 0, p.side);
-    rows = make_axis(p.height, canvas, (canvas - p.height) / 2, p.side, 0, p.side);
-    for (int c = 0; c < 3; ++c) background[c] = static_cast<uint8_t>(p.mean[c] * 255);
-  } else {
-    const int64_t shorter = std::min(p.width, p.height);
-    const int64_t width = p.side * p.width / shorter;
-    const int64_t height = p.side * p.height / shorter;
-    columns = make_axis(p.width, p.width, 0, width, (width - p.side) / 2, p.side);
-    rows = make_axis(p.height, p.height, 0, height, (height - p.side) / 2, p.side);
-  }
-
-  Preprocessed result{resample(p, columns, rows, background), {}};
+  const Layout layout = make_layout(p);
+  const Loops loops = choose_loops();
+  Preprocessed result{layout.vertical_first ? resample_vertical_first(p, layout, loops) : resample_horizontal_first(p, layout, loops), {}};
   const auto area = static_cast<size_t>(p.side * p.side);
   result.pixels.resize(area * 3);
   for (int c = 0; c < 3; ++c) {

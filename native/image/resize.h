@@ -32,8 +32,9 @@ struct Preprocessed {
   std::vector<float> pixels;   // [3, side, side], (byte / 255 - mean) / std
 };
 
-// Throws ERR_INVALID_ARG for sizes that contradict each other or are out of range. Memory beyond the result: 4 bytes per
-// result byte, 16 per row and column of the picture, 24 per pixel of width. The padded square never exists.
+// Equal to Pillow 13 bit for bit; versions before it resize tall pictures (kCrop, height > 2 * width) in another order, which
+// moves values by one. Throws ERR_INVALID_ARG for sizes that contradict each other or are out of range. Memory beyond the
+// result: 4 bytes per result byte, about 20 per row and 45 per column of the picture. The padded square never exists.
 Preprocessed preprocess(const PreprocessParams& params);
 
 }  // namespace himap

@@ -60,17 +60,29 @@ std::vector<uint8_t> pass(const std::vector<uint8_t>& line, int64_t to) {
   return out;
 }
 
-// [height, width] of one channel, resized the obvious way.
-std::vector<std::vector<uint8_t>> resize_plane(std::vector<std::vector<uint8_t>> plane, int64_t width, int64_t height) {
-  for (auto& row : plane) row = pass(row, width);
-  std::vector<std::vector<uint8_t>> out(static_cast<size_t>(height), std::vector<uint8_t>(static_cast<size_t>(width)));
-  for (size_t x = 0; x < static_cast<size_t>(width); ++x) {
+using Plane = std::vector<std::vector<uint8_t>>;  // [height, width]
+
+Plane resize_columns(const Plane& plane, int64_t height) {
+  Plane out(static_cast<size_t>(height), std::vector<uint8_t>(plane[0].size()));
+  for (size_t x = 0; x < plane[0].size(); ++x) {
     std::vector<uint8_t> column;
     for (const auto& row : plane) column.push_back(row[x]);
     column = pass(column, height);
     for (size_t y = 0; y < static_cast<size_t>(height); ++y) out[y][x] = column[y];
   }
   return out;
+}
+
+Plane resize_rows(Plane plane, int64_t width) {
+  for (auto& row : plane) row = pass(row, width);
+  return plane;
+}
+
+// Pillow 13's order of the passes.
+Plane resize_plane(const Plane& plane, int64_t width, int64_t height) {
+  const int64_t less_height = static_cast<int64_t>(plane.size()) - height, less_width = static_cast<int64_t>(plane[0].size()) - width;
+  const bool vertical_first = less_height > 0 && less_height > 2 * less_width;
+  return vertical_first ? resize_rows(resize_columns(plane, height), width) : resize_columns(resize_rows(plane, width), height);
 }
 
 std::vector<uint8_t> naive(const Picture& picture, Geometry geometry, int64_t side) {
@@ -80,8 +92,7 @@ std::vector<uint8_t> naive(const Picture& picture, Geometry geometry, int64_t si
     const bool pad = geometry == Geometry::kPad;
     const int64_t width = pad ? longer : picture.width, height = pad ? longer : picture.height;
     const int64_t left = (width - picture.width) / 2, top = (height - picture.height) / 2;
-    std::vector<std::vector<uint8_t>> plane(static_cast<size_t>(height),
-                                            std::vector<uint8_t>(static_cast<size_t>(width), static_cast<uint8_t>(kMean[c] * 255)));
+    Plane plane(static_cast<size_t>(height), std::vector<uint8_t>(static_cast<size_t>(width), static_cast<uint8_t>(kMean[c] * 255)));
     for (int64_t y = 0; y < picture.height; ++y) {
       for (int64_t x = 0; x < picture.width; ++x) {
         plane[static_cast<size_t>(y + top)][static_cast<size_t>(x + left)] =
@@ -89,7 +100,7 @@ std::vector<uint8_t> naive(const Picture& picture, Geometry geometry, int64_t si
       }
     }
     const int64_t to_width = pad ? side : side * width / shorter, to_height = pad ? side : side * height / shorter;
-    const auto resized = resize_plane(std::move(plane), to_width, to_height);
+    const Plane resized = resize_plane(plane, to_width, to_height);
     const int64_t cut_left = (to_width - side) / 2, cut_top = (to_height - side) / 2;
     for (int64_t y = 0; y < side; ++y) {
       for (int64_t x = 0; x < side; ++x) {
@@ -126,6 +137,10 @@ TEST("resize equals the obvious double loop at larger and unequal sizes") {
     compare(112, 56, 3, side);
     compare(56, 57, 3, side);
     compare(401, 399, 3, side);
+    compare(130, 401, 3, side);
+    compare(401, 130, 4, side);
+    compare(113, 227, 4, side);
+    compare(112, 300, 3, side);
   }
 }
 
