@@ -31,9 +31,12 @@ export interface PolicyCost {
   preset: Preset;
   /** Image tokens that each stage holds. */
   imageTokensPerStage: number[];
-  /** Bytes of the pages that the prompt and its answer take. */
+  /** Bytes of the KV pages that are set aside for the prompt and its answer. */
   kvBytes: number;
-  /** Memory beside the mapped files, in bytes: converted vectors and tables, workspace, KV. */
+  /**
+   * Memory that the process will have touched beside the mapped files, in bytes: converted vectors and tables, workspace,
+   * and the tokens written to KV pages, whose rest the system does not commit.
+   */
   anonymousBytes: number;
 }
 
@@ -123,8 +126,15 @@ export async function inspect(folder: string, options: InspectOptions = {}): Pro
   const policies = presetsFor(config.layers, imageTokens).map((preset): PolicyCost => {
     const cuts = resolvePruning(preset, { layers: config.layers, imageTokens });
     const stages = native.plan({ layers: config.layers, length, imageTokens, newTokens, cuts: cuts.map(({ before, keep }) => ({ before, keep })) });
-    const kvBytes = stages.reduce((sum, stage) => sum + pagesOf(stage), 0) * pageBytes;
-    return { preset, imageTokensPerStage: stages.map((stage) => stage.imageTokens), kvBytes, anonymousBytes: vectors + workspace + kvBytes };
+    // The last token answered is not looked at again, so its keys and values are never written.
+    const written = Math.max(0, newTokens - 1);
+    const tokenLayers = stages.reduce((sum, { first, end, tokens }) => sum + (end - first) * (tokens + written), 0);
+    return {
+      preset,
+      imageTokensPerStage: stages.map((stage) => stage.imageTokens),
+      kvBytes: stages.reduce((sum, stage) => sum + pagesOf(stage), 0) * pageBytes,
+      anonymousBytes: vectors + workspace + (tokenLayers * pageBytes) / native.pageTokens,
+    };
   });
   return {
     folder: checkpoint.folder,
