@@ -125,7 +125,8 @@ export async function inspect(folder: string, options: InspectOptions = {}): Pro
   const { vectors, workspace } = native.memoryOf(checkpoint.manifest, length, images);
   const policies = presetsFor(config.layers, imageTokens).map((preset): PolicyCost => {
     const cuts = resolvePruning(preset, { layers: config.layers, imageTokens });
-    const stages = native.plan({ layers: config.layers, length, imageTokens, newTokens, cuts: cuts.map(({ before, keep }) => ({ before, keep })) });
+    const counts = cuts.map(({ before, keep }) => ({ before, keep }));
+    const stages = native.plan({ layers: config.layers, length, imageTokens, newTokens, cuts: counts });
     // The last token answered is not looked at again, so its keys and values are never written.
     const written = Math.max(0, newTokens - 1);
     const tokenLayers = stages.reduce((sum, { first, end, tokens }) => sum + (end - first) * (tokens + written), 0);
@@ -175,22 +176,25 @@ function countText(count: number): string {
 /** Columns as wide as their widest cell; the first to the left, others to the right. */
 function table(rows: string[][]): string[] {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows.map((row) => `  ${row.map((cell, column) => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!))).join("   ")}`);
+  const pad = (cell: string, column: number): string => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!));
+  return rows.map((row) => `  ${row.map(pad).join("   ")}`);
 }
 
 /** An inspection as a page for a terminal, without the final line end. */
-export function formatInspection({ folder, family, fingerprint, template, imageAspectRatio, config, parameters, files, weights, prompt, memory }: Inspection): string {
+export function formatInspection(report: Inspection): string {
+  const { config, files, weights, prompt, memory } = report;
   const { vision } = config;
+  const keyHeads = config.kvHeads === config.heads ? "" : `, ${config.kvHeads} of keys and values`;
   const facts: [string, string][] = [
-    ["model", `${family}, ${countText(parameters)} parameters`],
-    ["decoder", `${config.layers} layers of ${config.hidden}, ${config.heads} heads of ${config.headDim}, ${config.kvHeads} of keys and values, FFN ${config.ffn}`],
+    ["model", `${report.family}, ${countText(report.parameters)} parameters`],
+    ["decoder", `${config.layers} layers of ${config.hidden}, ${config.heads} heads of ${config.headDim}${keyHeads}, FFN ${config.ffn}`],
     ["positions", `${config.maxPositions}, rotary base ${config.ropeTheta}, vocabulary ${config.vocabulary}`],
     ["vision", `${vision.layers} layers of ${vision.hidden}, ${vision.heads} heads, FFN ${vision.ffn}, ${vision.activation}`],
-    ["image", `${vision.imageSize} x ${vision.imageSize} pixels in patches of ${vision.patchSize}: ${config.imageTokens} tokens; ${imageAspectRatio} by default`],
-    ["template", template],
+    ["image", `${vision.imageSize} x ${vision.imageSize} pixels in patches of ${vision.patchSize}: ${config.imageTokens} tokens`],
+    ["prepared by", `${report.imageAspectRatio} to a square; prompt template ${report.template}`],
     ["weights", weights.map(({ type, tensors, bytes }) => `${tensors} tensors of ${type}, ${bytesText(bytes)}`).join("; ")],
     ["files", files.length === 1 ? files[0]!.name : `${files.length}, ${files[0]!.name} to ${files.at(-1)!.name}`],
-    ["fingerprint", fingerprint],
+    ["fingerprint", report.fingerprint],
   ];
   const answer = `${prompt.textTokens} text and ${prompt.imageTokens} image tokens, ${prompt.newTokens} answered`;
   const needs: [string, string][] = [
@@ -201,7 +205,7 @@ export function formatInspection({ folder, family, fingerprint, template, imageA
   ];
   const lines = (rows: [string, string][]): string[] => rows.map(([name, value]) => `  ${name.padEnd(11)}   ${value}`);
   return [
-    folder,
+    report.folder,
     ...lines(facts),
     "",
     `Memory for one prompt (${answer})${prompt.fits ? "" : `: longer than the model's ${config.maxPositions} positions`}`,
@@ -210,7 +214,8 @@ export function formatInspection({ folder, family, fingerprint, template, imageA
     ...table([
       ["pruning", "image tokens per stage", "KV", "beside the weights", "in all"],
       ...memory.policies.map(({ preset, imageTokensPerStage, kvBytes, anonymousBytes }) => [
-        preset, imageTokensPerStage.join(" > "), bytesText(kvBytes), bytesText(anonymousBytes), bytesText(memory.mappedBytes + anonymousBytes),
+        preset, imageTokensPerStage.join(" > "), bytesText(kvBytes), bytesText(anonymousBytes),
+        bytesText(memory.mappedBytes + anonymousBytes),
       ]),
     ]),
   ].join("\n");

@@ -23,7 +23,9 @@ import { safetensorsHeader } from "./safetensors-writer.js";
 
 type Json = Record<string, unknown>;
 
-const clipTower = { hidden_size: 1024, image_size: 336, intermediate_size: 4096, num_attention_heads: 16, num_hidden_layers: 24, patch_size: 14 };
+const clipTower = {
+  hidden_size: 1024, image_size: 336, intermediate_size: 4096, num_attention_heads: 16, num_hidden_layers: 24, patch_size: 14,
+};
 
 /** As published: a text config holds only what differs from its library's defaults, so that of 7B is nearly empty. */
 const shapes: Record<string, { text: Json; vision: Json; vocabulary: number }> = {
@@ -33,7 +35,10 @@ const shapes: Record<string, { text: Json; vision: Json; vocabulary: number }> =
     vocabulary: 512,
   },
   "1b": {
-    text: { hidden_size: 2048, intermediate_size: 5632, num_hidden_layers: 22, num_attention_heads: 32, num_key_value_heads: 4, max_position_embeddings: 4096 },
+    text: {
+      hidden_size: 2048, intermediate_size: 5632, num_hidden_layers: 22, num_attention_heads: 32, num_key_value_heads: 4,
+      max_position_embeddings: 4096,
+    },
     vision: clipTower,
     vocabulary: 32_064,
   },
@@ -91,8 +96,8 @@ function normalValues(seed: number): Float32Array {
 function scaleOf({ name, shape }: ExpectedTensor, layers: number): { mean: number; deviation: number } {
   if (name.endsWith(".bias")) return { mean: 0, deviation: 0.02 };
   if (/(?:norm|norm1|norm2|layrnorm)\.weight$/.test(name)) return { mean: 1, deviation: 0.05 };
-  if (name.includes("embed")) return { mean: 0, deviation: name.includes("patch") ? 1 / Math.sqrt(shape.slice(1).reduce((a, b) => a * b)) : 0.5 };
-  const fanIn = 1 / Math.sqrt(shape.at(-1)!);
+  if (/embed_tokens|class_embedding|position_embedding/.test(name)) return { mean: 0, deviation: 0.5 };
+  const fanIn = 1 / Math.sqrt(shape.slice(1).reduce((product, side) => product * side, 1));
   return { mean: 0, deviation: /(?:o_proj|out_proj|down_proj|fc2)\.weight$/.test(name) ? fanIn / Math.sqrt(2 * layers) : fanIn };
 }
 
@@ -123,8 +128,8 @@ async function copyTokenizer(from: string, to: string): Promise<number | undefin
     if (existsSync(path.join(from, name))) await copyFile(path.join(from, name), path.join(to, name));
   }
   if (!existsSync(path.join(to, "tokenizer.json"))) return undefined;
-  const { added_tokens: added } = JSON.parse(await readFile(path.join(to, "tokenizer.json"), "utf8")) as { added_tokens?: { id: number; content: string }[] };
-  return added?.find(({ content }) => content === "<image>")?.id;
+  const tokenizer = JSON.parse(await readFile(path.join(to, "tokenizer.json"), "utf8")) as { added_tokens?: { id: number; content: string }[] };
+  return tokenizer.added_tokens?.find(({ content }) => content === "<image>")?.id;
 }
 
 function makeConfig({ text, vision, vocabulary }: { text: Json; vision: Json; vocabulary: number }, type: WeightType, image: number): Json {
@@ -135,7 +140,9 @@ function makeConfig({ text, vision, vocabulary }: { text: Json; vision: Json; vo
     image_token_index: image,
     model_type: "llava",
     projector_hidden_act: "gelu",
-    text_config: { architectures: ["LlamaForCausalLM"], model_type: "llama", rms_norm_eps: 1e-5, torch_dtype: dtype, vocab_size: vocabulary, ...text },
+    text_config: {
+      architectures: ["LlamaForCausalLM"], model_type: "llama", rms_norm_eps: 1e-5, torch_dtype: dtype, vocab_size: vocabulary, ...text,
+    },
     tie_word_embeddings: false,
     torch_dtype: dtype,
     vision_config: { model_type: "clip_vision_model", projection_dim: 768, vocab_size: 32_000, ...vision },
@@ -196,7 +203,8 @@ export async function makeRandom(folder: string, { shape, type, shards: count, s
     const name = shards.length === 1 ? "model.safetensors" : `model-${number(index + 1)}-of-${number(shards.length)}.safetensors`;
     const file = await open(path.join(folder, name), "w");
     try {
-      await file.write(safetensorsHeader(shard.map((tensor) => ({ name: publishedName(tensor.name), type, shape: tensor.shape, bytes: bytesOf(tensor) }))));
+      const stored = shard.map((tensor) => ({ name: publishedName(tensor.name), type, shape: tensor.shape, bytes: bytesOf(tensor) }));
+      await file.write(safetensorsHeader(stored));
       for (const tensor of shard) {
         await writeElements(file, blockOf(tensor), elementsOf(tensor), typeBytes[type], start() % blockElements);
         weightMap[publishedName(tensor.name)] = name;

@@ -1,6 +1,6 @@
-import { HimapError } from "../errors.cjs";
+import { abortedError } from "../watch.js";
 
 /** Ends the opening of a checkpoint when its caller has given up. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new HimapError("ERR_ABORTED", "the checkpoint's opening was aborted", { cause: signal.reason });
+  if (signal?.aborted) throw abortedError("opening a checkpoint", signal.reason);
 }

@@ -48,7 +48,7 @@ function checkQuantisation(config: Fields): void {
   const quantisation = config.value("quantization_config");
   if (quantisation === undefined) return;
   const method = quantisation instanceof Map ? quantisation.get("quant_method") : undefined;
-  config.fail("ERR_UNSUPPORTED_MODEL", "weights in F16, BF16 or F32", "quantization_config", method === undefined ? describe(quantisation) : describe(method));
+  config.fail("ERR_UNSUPPORTED_MODEL", "weights in F16, BF16 or F32", "quantization_config", describe(method ?? quantisation));
 }
 
 /** The rotary base; scaled variants are other models. */
@@ -147,7 +147,9 @@ function readTokens(config: Fields, generation: Fields | undefined, vocabulary: 
     return source.integer(key, { ...range, default: absent });
   };
   const [index, id] = ["image_token_index", "image_token_id"].map((key) => (config.has(key) ? config.integer(key, range) : undefined));
-  if (index !== undefined && id !== undefined && index !== id) config.fail("ERR_BAD_CHECKPOINT", `image_token_index, ${index},`, "image_token_id");
+  if (index !== undefined && id !== undefined && index !== id) {
+    config.fail("ERR_BAD_CHECKPOINT", `image_token_index, ${index},`, "image_token_id");
+  }
   const image = index ?? id ?? config.integer("image_token_index", { ...range, default: 32_000 });
   return { bos: control("bos_token_id", 1), eos: control("eos_token_id", 2), image };
 }

@@ -4,7 +4,9 @@ import { HimapError, type ErrorCode, type HimapErrorOptions } from "../errors.cj
  * Throws the one kind of message that this folder has: the file, what must hold for what, and what came.
  * @param where The file (relative to the checkpoint's folder), and the tensor where there is one.
  */
-export function fault(code: ErrorCode, where: string, expected: string, subject: string, received: string, options?: HimapErrorOptions): never {
+export function fault(
+  code: ErrorCode, where: string, expected: string, subject: string, received: string, options?: HimapErrorOptions,
+): never {
   throw new HimapError(code, `${where}: expected ${expected} for ${subject} but received ${received}`, options);
 }
 

@@ -63,7 +63,9 @@ export class Fields {
   word<Word extends string>(key: string, words: readonly Word[], absent: Word): Word {
     const value = this.value(key) ?? absent;
     if (typeof value !== "string") this.fail("ERR_BAD_CHECKPOINT", "a string", key);
-    if (!(words as readonly string[]).includes(value)) this.fail("ERR_UNSUPPORTED_MODEL", words.map((word) => `"${word}"`).join(" or "), key);
+    if (!(words as readonly string[]).includes(value)) {
+      this.fail("ERR_UNSUPPORTED_MODEL", words.map((word) => `"${word}"`).join(" or "), key);
+    }
     return value as Word;
   }
 

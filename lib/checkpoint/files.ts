@@ -17,6 +17,11 @@ function isAbsent(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === "ENOENT";
 }
 
+function unreadable(name: string, cause: unknown): never {
+  const received = (cause as NodeJS.ErrnoException).code ?? String(cause);
+  return fault("ERR_BAD_CHECKPOINT", name, "a readable file", "the checkpoint", received, { cause });
+}
+
 /** Opens `name` in `folder`, hands it to `use`, and closes it; undefined where there is no such file. */
 async function withFile<T>(folder: string, name: string, use: (file: FileHandle, bytes: number) => Promise<T>): Promise<T | undefined> {
   let file: FileHandle;
@@ -25,15 +30,18 @@ async function withFile<T>(folder: string, name: string, use: (file: FileHandle,
     file = await open(path.join(folder, name), constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   } catch (cause) {
     if (isAbsent(cause)) return undefined;
-    fault("ERR_BAD_CHECKPOINT", name, "a readable file", "the checkpoint", (cause as NodeJS.ErrnoException).code ?? String(cause), { cause });
+    return unreadable(name, cause);
   }
   try {
     const stat = await file.stat();
-    if (!stat.isFile()) fault("ERR_BAD_CHECKPOINT", name, "a regular file", "the checkpoint", stat.isDirectory() ? "a directory" : "a device or pipe");
+    if (!stat.isFile()) {
+      const received = stat.isDirectory() ? "a directory" : "a device or pipe";
+      fault("ERR_BAD_CHECKPOINT", name, "a regular file", "the checkpoint", received);
+    }
     return await use(file, stat.size);
   } catch (cause) {
     if (cause instanceof HimapError) throw cause;
-    return fault("ERR_BAD_CHECKPOINT", name, "a readable file", "the checkpoint", (cause as NodeJS.ErrnoException).code ?? String(cause), { cause });
+    return unreadable(name, cause);
   } finally {
     await file.close();
   }

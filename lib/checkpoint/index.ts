@@ -4,7 +4,6 @@ import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
 import path from "node:path";
 
-import { HimapError } from "../errors.cjs";
 import { llava } from "../families/llava.js";
 import { packageVersion } from "../package.js";
 import { throwIfAborted } from "./abort.js";
@@ -29,7 +28,7 @@ function hash(parts: (Uint8Array | string)[]): string {
 
 async function checkFolder(folder: string): Promise<void> {
   const found = await stat(folder).catch((cause: NodeJS.ErrnoException) => {
-    throw new HimapError("ERR_INVALID_ARG", `${folder}: expected a checkpoint folder for folder but received ${cause.code ?? cause.message}`, { cause });
+    return fault("ERR_INVALID_ARG", folder, "a checkpoint folder", "folder", cause.code ?? cause.message, { cause });
   });
   if (!found.isDirectory()) fault("ERR_INVALID_ARG", folder, "a checkpoint folder", "folder", "a file");
 }
@@ -62,7 +61,10 @@ export async function openCheckpoint(folder: string, options: { signal?: AbortSi
   await checkFolder(folder);
   const config = await readJsonFile(folder, "config.json");
   if (config === undefined) {
-    fault("ERR_BAD_CHECKPOINT", folder, "config.json", "the checkpoint", "no such file", { hint: "name the folder that holds config.json and the weights" });
+    fault(
+      "ERR_BAD_CHECKPOINT", folder, "config.json", "the checkpoint", "no such file",
+      { hint: "name the folder that holds config.json and the weights" },
+    );
   }
   const generation = await readJsonFile(folder, "generation_config.json");
   const facts = readConfig(config.object, generation?.object);
@@ -91,6 +93,7 @@ export async function openCheckpoint(folder: string, options: { signal?: AbortSi
 
 /** Elements of all tensors, one that two names share counted once. */
 function countParameters(tensors: TensorEntry[]): number {
-  const counts = new Map(tensors.map(({ file, offset, shape }) => [`${file}:${offset}`, shape.reduce((product, side) => product * side, 1)]));
+  const elements = (shape: number[]): number => shape.reduce((product, side) => product * side, 1);
+  const counts = new Map(tensors.map(({ file, offset, shape }) => [`${file}:${offset}`, elements(shape)]));
   return [...counts.values()].reduce((sum, count) => sum + count, 0);
 }

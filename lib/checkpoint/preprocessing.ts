@@ -18,7 +18,10 @@ function checkSide(fields: Fields, key: string, keys: readonly string[], side: n
   if (value === undefined) return;
   const sides = value instanceof Map ? [...value].filter(([, entry]) => entry !== null) : [[key, value] as const];
   if (value instanceof Map && sides.some(([name]) => !keys.includes(name))) {
-    fields.fail("ERR_UNSUPPORTED_MODEL", `an object with ${keys.join(" and ")}`, key, [...value.keys()].map((name) => describe(name)).join(", "));
+    fields.fail(
+      "ERR_UNSUPPORTED_MODEL", `an object with ${keys.join(" and ")}`, key,
+      [...value.keys()].map((name) => describe(name)).join(", "),
+    );
   }
   for (const [, entry] of sides) {
     if (entry !== side) fields.fail("ERR_UNSUPPORTED_MODEL", `${side}, the tower's image_size,`, key, describe(entry));
@@ -48,7 +51,9 @@ export function readPreprocessing(processor: JsonObject | undefined, file: strin
   if (!pad) fields.require("do_center_crop", true);
   checkSide(fields, "size", ["shortest_edge"], side);
   checkSide(fields, "crop_size", ["height", "width"], side);
-  if (fields.integer("resample", { min: 0, max: 5, default: bicubic }) !== bicubic) fields.fail("ERR_UNSUPPORTED_MODEL", `${bicubic}, bicubic,`, "resample");
+  if (fields.integer("resample", { min: 0, max: 5, default: bicubic }) !== bicubic) {
+    fields.fail("ERR_UNSUPPORTED_MODEL", `${bicubic}, bicubic,`, "resample");
+  }
   const factor = fields.number("rescale_factor", { min: 0, max: 1, default: 1 / 255 });
   if (Math.abs(factor * 255 - 1) > 1e-6) fields.fail("ERR_UNSUPPORTED_MODEL", "1 / 255", "rescale_factor");
   return {

@@ -71,7 +71,10 @@ const tensorKeys = ["dtype", "shape", "data_offsets"];
 /** Reads one entry; offsets are still relative to the data. */
 function readTensor(name: string, entry: JsonValue, file: string): StoredTensor {
   if (Buffer.byteLength(name) > safetensorsLimits.nameBytes) {
-    fault("ERR_TOO_LARGE", file, `at most ${safetensorsLimits.nameBytes} bytes`, "a tensor's name", `${quote(name)} of ${Buffer.byteLength(name)}`);
+    fault(
+      "ERR_TOO_LARGE", file, `at most ${safetensorsLimits.nameBytes} bytes`, "a tensor's name",
+      `${quote(name)} of ${Buffer.byteLength(name)}`,
+    );
   }
   const where = tensorIn(file, name);
   if (!(entry instanceof Map)) fault("ERR_BAD_CHECKPOINT", where, "an object", "its header entry", describe(entry));
@@ -80,7 +83,9 @@ function readTensor(name: string, entry: JsonValue, file: string): StoredTensor 
   }
   const type = entry.get("dtype");
   const bits = typeof type === "string" ? typeBits.get(type) : undefined;
-  if (typeof type !== "string" || bits === undefined) fault("ERR_BAD_CHECKPOINT", where, "a type of safetensors", "dtype", describe(type));
+  if (typeof type !== "string" || bits === undefined) {
+    fault("ERR_BAD_CHECKPOINT", where, "a type of safetensors", "dtype", describe(type));
+  }
 
   const dimensions = entry.get("shape");
   if (!Array.isArray(dimensions)) fault("ERR_BAD_CHECKPOINT", where, "an array", "shape", describe(dimensions));
@@ -95,7 +100,10 @@ function readTensor(name: string, entry: JsonValue, file: string): StoredTensor 
   const begin = size(range[0], where, "data_offsets[0]");
   const end = size(range[1], where, "data_offsets[1]");
   if (end - begin !== bytes) {
-    fault("ERR_BAD_CHECKPOINT", where, `${bytes} bytes, as ${type} [${shape}] takes`, "data_offsets", `${begin} to ${end}, ${end - begin} bytes`);
+    fault(
+      "ERR_BAD_CHECKPOINT", where, `${bytes} bytes, as ${type} [${shape}] takes`, "data_offsets",
+      `${begin} to ${end}, ${end - begin} bytes`,
+    );
   }
   return { name, type, shape, offset: begin, bytes };
 }
@@ -120,19 +128,26 @@ export function parseSafetensorsHeader(bytes: Uint8Array, fileBytes: number, whe
   if (bytes.length < 8 + length) fault("ERR_BAD_CHECKPOINT", where, `${8 + length} bytes`, "the header", `${bytes.length}`);
   const text = bytes.subarray(8, 8 + length);
   if (text[0] !== 0x7b) {
-    fault("ERR_BAD_CHECKPOINT", where, "`{`", "the first byte of the header", length === 0 ? "an empty header" : `0x${text[0]!.toString(16).padStart(2, "0")}`);
+    fault(
+      "ERR_BAD_CHECKPOINT", where, "`{`", "the first byte of the header",
+      length === 0 ? "an empty header" : `0x${text[0]!.toString(16).padStart(2, "0")}`,
+    );
   }
   // Per tensor: the entry, its type, two arrays, two offsets, at most 8 dimensions; the rest is for __metadata__.
   const header = parseJsonObject(text, where, { depth: 3, values: 20 * safetensorsLimits.tensors });
   const padding = text.lastIndexOf(0x7d) + 1;
-  if (text.subarray(padding).some((byte) => byte !== 0x20)) fault("ERR_BAD_CHECKPOINT", where, "spaces only", "the padding after the header", "other white space");
+  if (text.subarray(padding).some((byte) => byte !== 0x20)) {
+    fault("ERR_BAD_CHECKPOINT", where, "spaces only", "the padding after the header", "other white space");
+  }
 
   const metadata = header.get("__metadata__");
   if (metadata !== undefined) {
     checkMetadata(metadata, where);
     header.delete("__metadata__");
   }
-  if (header.size > safetensorsLimits.tensors) fault("ERR_TOO_LARGE", where, `at most ${safetensorsLimits.tensors} tensors`, "the header", `${header.size}`);
+  if (header.size > safetensorsLimits.tensors) {
+    fault("ERR_TOO_LARGE", where, `at most ${safetensorsLimits.tensors} tensors`, "the header", `${header.size}`);
+  }
 
   const tensors = Array.from(header, ([name, entry]) => readTensor(name, entry, where));
   // Tensors without bytes stand before the one that begins at the same place.
@@ -168,7 +183,9 @@ export async function readStart(file: FileHandle, length: number, where: string)
  * Reads the header of an open file, and nothing of its data.
  * @returns The tensors, and the 8 + N bytes that declare them.
  */
-export async function readSafetensorsHeader(file: FileHandle, fileBytes: number, where: string): Promise<{ tensors: StoredTensor[]; header: Uint8Array }> {
+export async function readSafetensorsHeader(
+  file: FileHandle, fileBytes: number, where: string,
+): Promise<{ tensors: StoredTensor[]; header: Uint8Array }> {
   const prefix = await readStart(file, Math.min(8, fileBytes), where);
   const header = await readStart(file, 8 + headerLength(prefix, fileBytes, where), where);
   return { tensors: parseSafetensorsHeader(header, fileBytes, where), header };

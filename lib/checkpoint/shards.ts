@@ -65,7 +65,9 @@ function checkOwners(files: WeightsFile[]): void {
 function checkShard(shard: WeightsFile, wanted: Set<string>): void {
   const present = new Set(shard.tensors.map(({ name }) => name));
   for (const name of wanted) {
-    if (!present.has(name)) fault("ERR_TENSOR_MISSING", tensorIn(shard.name, name), "the tensor that the index puts here", "this shard", "none");
+    if (!present.has(name)) {
+      fault("ERR_TENSOR_MISSING", tensorIn(shard.name, name), "the tensor that the index puts here", "this shard", "none");
+    }
   }
   for (const name of present) {
     if (!wanted.has(name) && canonicalName(name) !== undefined) {

@@ -16,6 +16,9 @@ export interface ExpectedTensor {
   used: boolean;
 }
 
+/** What decides which tensors there are. */
+type TensorFacts = Pick<ConfigFacts, "model" | "towerLayers" | "tiedHead">;
+
 const embedding = "language_model.embed_tokens.weight";
 const head = "lm_head.weight";
 
@@ -53,7 +56,7 @@ function decoderLayer(index: number, model: ModelConfig): [string, number[]][] {
 }
 
 /** Every tensor of a complete checkpoint, in the order in which the model uses them. */
-export function expectedTensors({ model, towerLayers, tiedHead }: Pick<ConfigFacts, "model" | "towerLayers" | "tiedHead">): ExpectedTensor[] {
+export function expectedTensors({ model, towerLayers, tiedHead }: TensorFacts): ExpectedTensor[] {
   const { vision, hidden, vocabulary } = model;
   const tower = "vision_tower";
   const patches = (vision.imageSize / vision.patchSize) ** 2;
@@ -86,9 +89,14 @@ function isWeightType(type: string): type is WeightType {
 }
 
 function checkTensor(file: WeightsFile, tensor: StoredTensor, { shape }: ExpectedTensor): WeightType {
-  if (!isWeightType(tensor.type)) fault("ERR_TENSOR_SHAPE", tensorIn(file.name, tensor.name), "F32, F16 or BF16", "its type", tensor.type);
+  if (!isWeightType(tensor.type)) {
+    fault("ERR_TENSOR_SHAPE", tensorIn(file.name, tensor.name), "F32, F16 or BF16", "its type", tensor.type);
+  }
   if (tensor.shape.join() !== shape.join()) {
-    fault("ERR_TENSOR_SHAPE", tensorIn(file.name, tensor.name), `[${shape.join(", ")}], as config.json implies,`, "its shape", `[${tensor.shape.join(", ")}]`);
+    fault(
+      "ERR_TENSOR_SHAPE", tensorIn(file.name, tensor.name), `[${shape.join(", ")}], as config.json implies,`, "its shape",
+      `[${tensor.shape.join(", ")}]`,
+    );
   }
   return tensor.type;
 }
@@ -99,7 +107,7 @@ function checkTensor(file: WeightsFile, tensor: StoredTensor, { shape }: Expecte
  * @throws HimapError ERR_TENSOR_MISSING, ERR_TENSOR_EXTRA, ERR_TENSOR_SHAPE, and ERR_BAD_CHECKPOINT for two stored names of
  * one tensor.
  */
-export function findTensors(facts: Pick<ConfigFacts, "model" | "towerLayers" | "tiedHead">, files: WeightsFile[]): TensorEntry[] {
+export function findTensors(facts: TensorFacts, files: WeightsFile[]): TensorEntry[] {
   const expected = new Map(expectedTensors(facts).map((tensor) => [tensor.name, tensor]));
   const found = new Map<string, TensorEntry & { stored: string }>();
   for (const [index, file] of files.entries()) {
@@ -108,10 +116,15 @@ export function findTensors(facts: Pick<ConfigFacts, "model" | "towerLayers" | "
       if (name === undefined) continue;
       const other = found.get(name);
       if (other !== undefined) {
-        fault("ERR_BAD_CHECKPOINT", tensorIn(file.name, tensor.name), "one name", `the model's ${name}`, `another, ${quote(other.stored)} in ${files[other.file]!.name}`);
+        fault(
+          "ERR_BAD_CHECKPOINT", tensorIn(file.name, tensor.name), "one name", `the model's ${name}`,
+          `another, ${quote(other.stored)} in ${files[other.file]!.name}`,
+        );
       }
       const wanted = expected.get(name);
-      if (wanted === undefined) fault("ERR_TENSOR_EXTRA", tensorIn(file.name, tensor.name), "a tensor that config.json implies", "the model", quote(name));
+      if (wanted === undefined) {
+        fault("ERR_TENSOR_EXTRA", tensorIn(file.name, tensor.name), "a tensor that config.json implies", "the model", quote(name));
+      }
       const type = checkTensor(file, tensor, wanted);
       found.set(name, { name, type, shape: tensor.shape, file: index, offset: tensor.offset, bytes: tensor.bytes, stored: tensor.name });
     }
@@ -124,7 +137,10 @@ export function findTensors(facts: Pick<ConfigFacts, "model" | "towerLayers" | "
   return order.map(({ name }) => {
     const entry = found.get(name);
     if (entry === undefined) {
-      fault("ERR_TENSOR_MISSING", tensorIn(files.length === 1 ? files[0]!.name : "all shards", name), "a tensor, as config.json implies,", "the model", "none");
+      fault(
+        "ERR_TENSOR_MISSING", tensorIn(files.length === 1 ? files[0]!.name : "all shards", name),
+        "a tensor, as config.json implies,", "the model", "none",
+      );
     }
     const { stored: _, ...tensor } = entry;
     return tensor;

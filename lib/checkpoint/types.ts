@@ -53,10 +53,11 @@ export interface Checkpoint {
   config: ModelConfig;
   /** Absolute paths and sizes in bytes. */
   files: { path: string; bytes: number }[];
-  /** Exactly the tensors that the engine uses, in the order of the model. */
+  /** Exactly the tensors that the engine uses, in the order of the model. A tied head repeats the embedding's range. */
   tensors: TensorEntry[];
   /** The text that native code reads (manifest.ts). */
   manifest: string;
+  /** Elements of `tensors`, a shared range counted once. */
   parameters: number;
   tokens: { bos: number; eos: number; image: number };
   preprocessing: { imageAspectRatio: ImageAspectRatio; mean: [number, number, number]; std: [number, number, number] };
