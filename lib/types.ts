@@ -338,7 +338,7 @@ export interface Engine extends AsyncDisposable {
   /** Answers a conversation; a bare string is one user message without a picture. */
   generate(messages: string | Message[], options?: GenerateOptions): Generation;
   /** One prefill, for study and tests. */
-  forward(input: Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult>;
+  forward(input: string | Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult>;
   encodeImage(image: ImageInput, options?: { imageAspectRatio?: ImageAspectRatio; autoOrient?: boolean; signal?: AbortSignal }): Promise<ImageEmbedding>;
   /** Ids of a text, without BOS. Text never becomes a special token. */
   tokenize(text: string): Uint32Array;

@@ -65,7 +65,7 @@ const longestDelayMs = 2 ** 31 - 1;
 export function checkGenerate(messages: unknown, options: unknown, facts: RequestFacts): GenerateRequest {
   const faults = new Faults();
   const conversation = checkMessages(messages, facts, faults);
-  const given = faults.properties(options ?? {}, "options", optionNames) ?? {};
+  const given = faults.properties(options === undefined ? {} : options, "options", optionNames) ?? {};
 
   const number = (name: keyof typeof numberRules): number =>
     given[name] === undefined ? defaults[name] : (faults.number(given[name], name, numberRules[name]) ?? defaults[name]);

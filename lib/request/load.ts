@@ -31,7 +31,7 @@ export function checkLoad(folder: unknown, options: unknown): LoadRequest {
   const faults = new Faults();
   const path = faults.string(folder, "folder") ?? "";
   if (path.includes("\0")) faults.add("a path", "folder", path);
-  const given = faults.properties(options ?? {}, "options", optionNames) ?? {};
+  const given = faults.properties(options === undefined ? {} : options, "options", optionNames) ?? {};
   const choice = <T extends string, D>(name: keyof LoadOptions, choices: readonly T[], otherwise: D): T | D =>
     given[name] === undefined ? otherwise : (faults.oneOf(given[name], name, choices) ?? otherwise);
   choice("device", ["auto", "cpu"], defaults.device);

@@ -49,7 +49,7 @@ export function checkForward(input: unknown, options: unknown, facts: StudyFacts
     prompt = read;
     images = read?.ids.filter((id) => id === imagePlaceholder).length ?? 0;
   }
-  const given = faults.properties(options ?? {}, "options", forwardNames) ?? {};
+  const given = faults.properties(options === undefined ? {} : options, "options", forwardNames) ?? {};
   const flag = (name: "hidden" | "scores" | "images"): boolean => given[name] !== undefined && faults.boolean(given[name], name) === true;
   const cuts = checkPruning(given.pruning ?? facts.pruning, "pruning", facts.layers, faults);
   const request = {
@@ -110,7 +110,7 @@ export interface EncodeRequest {
 export function checkEncode(image: unknown, options: unknown, facts: RequestFacts): EncodeRequest {
   const faults = new Faults();
   const input = checkImage(image, "image", facts, faults);
-  const given = faults.properties(options ?? {}, "options", ["imageAspectRatio", "autoOrient", "signal"]) ?? {};
+  const given = faults.properties(options === undefined ? {} : options, "options", ["imageAspectRatio", "autoOrient", "signal"]) ?? {};
   const request = {
     imageAspectRatio: readAspect(given.imageAspectRatio, facts, faults),
     autoOrient: given.autoOrient !== undefined && faults.boolean(given.autoOrient, "autoOrient") === true,
@@ -130,7 +130,7 @@ export interface PlanRequest {
 /** @throws HimapError ERR_INVALID_ARG with every fault */
 export function checkPlan(job: unknown, facts: RequestFacts): PlanRequest {
   const faults = new Faults();
-  const given = faults.properties(job ?? {}, "job", ["images", "promptTokens", "maxTokens", "pruning"]) ?? {};
+  const given = faults.properties(job === undefined ? {} : job, "job", ["images", "promptTokens", "maxTokens", "pruning"]) ?? {};
   const count = (name: keyof typeof planDefaults, min: number, max: number): number =>
     given[name] === undefined ? planDefaults[name] : (faults.number(given[name], name, { min, max, integer: true }) ?? min);
   const images = count("images", 0, limits.images);

@@ -92,7 +92,12 @@ export class Runner {
   async #run(): Promise<void> {
     // A turn later, so that `#loop` is set before the loop can end and clear it.
     await Promise.resolve();
-    for (this.#admit(); this.#running.size > 0; this.#admit()) await this.#step();
+    try {
+      for (this.#admit(); this.#running.size > 0; this.#admit()) await this.#step();
+    } catch (cause) {
+      // A defect of ours, or of a work: nothing may be left waiting for a loop that has ended.
+      void this.close(() => this.#toError(cause));
+    }
     this.#loop = undefined;
   }
 
