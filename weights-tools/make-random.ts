@@ -32,7 +32,7 @@ const shapes: Record<string, { text: Json; vision: Json; vocabulary: number }> =
   "tiny": {
     text: { hidden_size: 64, intermediate_size: 128, num_hidden_layers: 4, num_attention_heads: 2, max_position_embeddings: 512 },
     vision: { hidden_size: 32, image_size: 56, intermediate_size: 64, num_attention_heads: 2, num_hidden_layers: 3, patch_size: 14 },
-    vocabulary: 512,
+    vocabulary: 1024,
   },
   "1b": {
     text: {
