@@ -1,6 +1,10 @@
 import { HimapError } from "../errors.cjs";
 
-/** The error of a picture whose caller has given up. */
+/** Ends the work on a picture whose caller has given up. @throws ERR_ABORTED */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw abortedError(signal);
+}
+
 function abortedError(signal: AbortSignal): HimapError {
   return new HimapError("ERR_ABORTED", "the reading of an image was aborted", { cause: signal.reason });
 }

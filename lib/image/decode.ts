@@ -64,14 +64,15 @@ function checkSize(width: number, height: number, maxPixels: number): void {
 
 async function decodeBytes(bytes: Uint8Array, { maxPixels, autoOrient }: DecodeOptions): Promise<RawImage> {
   // A file that decodes with a warning is damaged, and an answer about a damaged picture is a silent fault.
-  const open = (): Sharp => sharp(bytes, { failOn: "warning", ignoreIcc: true, limitInputPixels: maxPixels, autoOrient });
-  let space: string | undefined;
+  const open = (limitInputPixels: number | false): Sharp => sharp(bytes, { failOn: "warning", ignoreIcc: true, limitInputPixels, autoOrient });
   try {
-    const metadata = await open().metadata();
-    checkSize(metadata.width, metadata.height, maxPixels);
-    space = metadata.space;
+    // Reads no more than the header; its limit would be an error of another kind.
+    const { width, height, space } = await open(false).metadata();
+    checkSize(width, height, maxPixels);
+    const picture = open(maxPixels);
     // Left in CMYK, the four inks are turned into RGB below: libvips would do so by a profile.
-    const picture = space === "cmyk" ? open().pipelineColourspace("cmyk").toColourspace("cmyk") : open().toColourspace("srgb").removeAlpha();
+    if (space === "cmyk") picture.pipelineColourspace("cmyk").toColourspace("cmyk");
+    else picture.toColourspace("srgb").removeAlpha();
     const { data, info } = await picture.raw().toBuffer({ resolveWithObject: true });
     return { pixels: toRgb(data, info.channels, info.width * info.height), width: info.width, height: info.height, channels: 3 };
   } catch (cause) {

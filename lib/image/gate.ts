@@ -1,4 +1,4 @@
-import { orAbort } from "./abort.js";
+import { orAbort, throwIfAborted } from "./abort.js";
 
 /** Lets at most `width` pieces of work run at once; the others wait in order. */
 export class Gate {
@@ -20,7 +20,7 @@ export class Gate {
     if (this.running >= this.width) await new Promise<void>((resolve) => this.waiting.push(resolve));
     else this.running++;
     try {
-      signal?.throwIfAborted();
+      throwIfAborted(signal);
       return await work();
     } finally {
       // The place goes straight to the next in line.
