@@ -66,7 +66,7 @@ export class HimapError extends Error {
   readonly hint?: string;
   /** Every fault found, when several were found together. */
   readonly faults?: readonly string[];
-  /** With ERR_ABORTED and ERR_TIMEOUT: the `Result` of what was generated before the end. */
+  /** With ERR_ABORTED and ERR_TIMEOUT: the `Result`, without `finishReason`, of what was generated before the end. */
   readonly partial?: unknown;
 
   constructor(code: ErrorCode, message: string, options: HimapErrorOptions = {}) {

@@ -114,6 +114,7 @@ function modelOf(
     native,
     engine,
     ...pool,
+    longestPiece: Array.from({ length: tokenizer.size }, (_, id) => tokenizer.piece(id).length).reduce((a, b) => Math.max(a, b), 1),
     facts: {
       layers: config.layers,
       hidden: config.hidden,

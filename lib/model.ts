@@ -8,7 +8,7 @@ import type { PreparedImage } from "./image/prepare.js";
 import type { ResolvedCut } from "./pruning/resolve.js";
 import type { StudyFacts } from "./request/study.js";
 import type { Tokenizer } from "./tokenizer/types.js";
-import type { ImageAspectRatio, TemplateName } from "./types.js";
+import type { ImageAspectRatio, Message, TemplateName } from "./types.js";
 
 export interface PictureOptions {
   imageAspectRatio: ImageAspectRatio;
@@ -26,6 +26,8 @@ export interface Model {
   /** Bytes of one page, and how many the pool has. */
   pageBytes: number;
   poolPages: number;
+  /** Characters of the longest piece: a text of more characters than this times n has more than n tokens. */
+  longestPiece: number;
   /** What requests are checked against. */
   facts: StudyFacts;
   preparePicture(image: PictureInput, options: PictureOptions): Promise<PreparedImage>;
@@ -61,11 +63,26 @@ export function checkDemand({ pages }: Demand, poolPages: number): void {
   });
 }
 
-/** @throws HimapError ERR_CONTEXT_OVERFLOW where no position is left for the first token */
+/** @throws HimapError ERR_CONTEXT_OVERFLOW where the model has too few positions for a prompt and `newTokens` behind it */
 export function checkLength(length: number, newTokens: number, { checkpoint }: Model): void {
   const { maxPositions } = checkpoint.config;
-  if (length + newTokens <= maxPositions) return;
-  throw new HimapError("ERR_CONTEXT_OVERFLOW", `expected at most ${maxPositions - newTokens} tokens for the prompt but received ${length}`, {
+  if (length + newTokens > maxPositions) throw overflow(maxPositions, newTokens, String(length));
+}
+
+/**
+ * Refuses a text that cannot fit by its length alone, before the time is spent to encode it.
+ * @throws HimapError ERR_CONTEXT_OVERFLOW
+ */
+export function checkCharacters(messages: readonly Message[], newTokens: number, { checkpoint, longestPiece }: Model): void {
+  const { maxPositions } = checkpoint.config;
+  const texts = messages.flatMap(({ content }) => (typeof content === "string" ? [content] : content.map((part) => (part.type === "text" ? part.text : ""))));
+  const characters = texts.reduce((sum, text) => sum + text.length, 0);
+  const least = Math.ceil(characters / longestPiece);
+  if (least + newTokens > maxPositions) throw overflow(maxPositions, newTokens, `at least ${least} (${characters} characters)`);
+}
+
+function overflow(maxPositions: number, newTokens: number, received: string): HimapError {
+  return new HimapError("ERR_CONTEXT_OVERFLOW", `expected at most ${maxPositions - newTokens} tokens for the prompt but received ${received}`, {
     hint: `the model has ${maxPositions} positions; shorten the conversation or leave out images`,
   });
 }

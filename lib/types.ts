@@ -260,6 +260,7 @@ export interface ForwardOptions {
 export type Voters = readonly ["instruction", "image", "last", "all"];
 
 export interface ForwardResult {
+  /** The prompt, [rows]; -1 at image rows. */
   ids: Int32Array;
   /** [rows, vocabulary] of the rows alive at the end, or of the last one. */
   logits: Float32Array;

@@ -3,7 +3,7 @@
 import type { Candidates, StepSequence } from "../binding/native.js";
 import { HimapError } from "../errors.cjs";
 import type { GenerationControls } from "../generation.js";
-import { checkDemand, checkLength, demandOf, type Demand, type Model } from "../model.js";
+import { checkCharacters, checkDemand, checkLength, demandOf, type Demand, type Model } from "../model.js";
 import { renderPrompt, type Prompt } from "../prompt/index.js";
 import { compileCuts } from "../pruning/compile.js";
 import type { GenerateRequest } from "../request/generate.js";
@@ -62,6 +62,7 @@ export class Answer implements Work {
   async prepare(signal: AbortSignal): Promise<void> {
     const { template, tokenizer, facts, poolPages, checkpoint } = this.#model;
     const { messages, maxTokens, cuts, imageAspectRatio, autoOrient } = this.#request;
+    checkCharacters(messages, 1, this.#model);
     const prompt = renderPrompt(messages, { template, tokenizer, imageTokens: facts.imageTokens });
     const length = prompt.ids.length;
     checkLength(length, 1, this.#model);

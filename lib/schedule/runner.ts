@@ -34,7 +34,7 @@ export class Runner {
   }
 
   submit(work: Work): void {
-    if (this.#closed) return work.fail(this.#closed());
+    if (this.#closed) return this.#fail(work, this.#closed());
     this.#waiting.add(work);
     this.#prepareSome();
   }
@@ -44,11 +44,11 @@ export class Runner {
     const controller = this.#preparing.get(work);
     if (this.#waiting.delete(work) || this.#preparing.delete(work) || this.#ready.delete(work)) {
       controller?.abort(error);
-      work.fail(error);
+      this.#fail(work, error);
       this.#prepareSome();
     } else if (this.#running.has(work) && !this.#cancelled.has(work)) {
       this.#cancelled.add(work);
-      work.fail(error);
+      this.#fail(work, error);
       // The step under way is worth ending only when nobody waits for it any more.
       if (this.#stepping && [...this.#running.keys()].every((other) => this.#cancelled.has(other))) this.#engine.interrupt();
     }
@@ -81,7 +81,7 @@ export class Runner {
     // Otherwise it has been cancelled meanwhile.
     if (!this.#preparing.delete(work)) return;
     if (failure) {
-      work.fail(failure);
+      this.#fail(work, failure);
       this.#prepareSome();
       return;
     }
@@ -95,7 +95,7 @@ export class Runner {
     try {
       for (this.#admit(); this.#running.size > 0; this.#admit()) await this.#step();
     } catch (cause) {
-      // A defect of ours, or of a work: nothing may be left waiting for a loop that has ended.
+      // A defect of ours: nothing may be left waiting for a loop that has ended.
       void this.close(() => this.#toError(cause));
     }
     this.#loop = undefined;
@@ -109,7 +109,7 @@ export class Runner {
         // Pages will come free when a running work ends; with none running, they never will.
         if (this.#running.size > 0) return;
         this.#ready.delete(work);
-        work.fail(new HimapError("ERR_INTERNAL", `[runner] expected a work of at most ${this.pool.size} pages but received one of ${work.pageCount}`));
+        this.#fail(work, new HimapError("ERR_INTERNAL", `[runner] expected a work of at most ${this.pool.size} pages but received one of ${work.pageCount}`));
         continue;
       }
       this.#ready.delete(work);
@@ -133,7 +133,7 @@ export class Runner {
       outputs = split(await this.#engine.step(join([...parts.values()])), [...parts.values()]);
     } catch (cause) {
       for (const work of parts.keys()) {
-        if (!this.#cancelled.has(work)) work.fail(this.#toError(cause));
+        if (!this.#cancelled.has(work)) this.#fail(work, this.#toError(cause));
         this.#release(work);
       }
       return;
@@ -153,8 +153,16 @@ export class Runner {
     try {
       action();
     } catch (cause) {
-      if (!this.#cancelled.has(work)) work.fail(this.#toError(cause));
+      if (!this.#cancelled.has(work)) this.#fail(work, this.#toError(cause));
       this.#release(work);
+    }
+  }
+
+  #fail(work: Work, error: HimapError): void {
+    try {
+      work.fail(error);
+    } catch {
+      // It is over either way, and the others must not suffer for it.
     }
   }
 

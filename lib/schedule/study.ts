@@ -1,7 +1,7 @@
 /** Works of one step: a prefill for study, and the encoding of a picture. */
 
 import type { HimapError } from "../errors.cjs";
-import { checkDemand, checkLength, demandOf, type Demand, type Model } from "../model.js";
+import { checkCharacters, checkDemand, checkLength, demandOf, type Demand, type Model } from "../model.js";
 import { renderIds, renderPrompt, type Prompt } from "../prompt/index.js";
 import { compileCuts } from "../pruning/compile.js";
 import type { EncodeRequest, ForwardRequest } from "../request/study.js";
@@ -39,6 +39,7 @@ export class ForwardStudy implements Work {
     const { template, tokenizer, facts, poolPages } = this.#model;
     const { prompt: given, imageAspectRatio, cuts } = this.#request;
     const { imageTokens } = facts;
+    if ("messages" in given) checkCharacters(given.messages, 0, this.#model);
     this.#prompt = "messages" in given ? renderPrompt(given.messages, { template, tokenizer, imageTokens }) : renderIds(given.ids, imageTokens);
     const { ids, textTokens, images } = this.#prompt;
     checkLength(ids.length, 0, this.#model);

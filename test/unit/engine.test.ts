@@ -117,7 +117,12 @@ test("log-probabilities, penalties and bias reach the candidates", async () => {
 
 test("too long a prompt is refused; maxTokens is capped by the positions that are left", async () => {
   const { engine } = await open({ script: () => 300 });
-  await failure(engine.generate("a b ".repeat(3000)), "ERR_CONTEXT_OVERFLOW");
+  assert.match((await failure(engine.generate("a b ".repeat(3000)), "ERR_CONTEXT_OVERFLOW")).message, /at most 4095 tokens for the prompt but received \d+$/);
+  // Beyond what 4095 tokens of the longest piece could hold, the text is not even encoded.
+  const started = performance.now();
+  assert.match((await failure(engine.generate("a b ".repeat(240_000)), "ERR_CONTEXT_OVERFLOW")).message, /at least \d+ \(960000 characters\)/);
+  assert.match((await failure(engine.forward("a b ".repeat(240_000)), "ERR_CONTEXT_OVERFLOW")).message, "at most 4096 tokens");
+  console.log(`NOTE: refused twice in ${(performance.now() - started).toFixed(1)} ms`);
   const count = engine.tokenize("a b ".repeat(1000)).length;
   const words = "a b ".repeat(Math.floor((4096 / count) * 1000 * 0.99));
   const result = await engine.generate(words, { maxTokens: 100_000 });

@@ -239,6 +239,31 @@ test("close ends everything, waits for the step under way, and refuses what come
   await runner.close(disposed);
 });
 
+test("a work whose own end throws harms no other", async () => {
+  const { runner } = create();
+  const defect = new TestWork({ throwIn: "next" });
+  defect.fail = () => {
+    throw new RangeError("fail must not throw");
+  };
+  const other = new TestWork();
+  for (const work of [defect, other]) runner.submit(work);
+  await other.ended;
+  assert.is(other.code, "done");
+});
+
+test("when the accounts are wrong, nothing is left waiting", async () => {
+  const { runner } = create();
+  const thief = new TestWork();
+  thief.start = (pages) => runner.pool.give(pages);
+  const others = [new TestWork(), new TestWork()];
+  for (const work of [thief, ...others]) runner.submit(work);
+  await Promise.all(others.map(({ ended }) => ended));
+  assert.equal(others.map(({ code }) => code), ["ERR_INTERNAL", "ERR_INTERNAL"]);
+  const late = new TestWork();
+  runner.submit(late);
+  assert.is(late.code, "ERR_INTERNAL");
+});
+
 test("2,000 random schedules of submitting, cancelling and closing: each work ends once, no page is lost", async () => {
   let state = 1;
   const random = (below: number): number => {
