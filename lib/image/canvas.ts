@@ -76,9 +76,9 @@ const heatStops: readonly Colour[] = [
   [0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227, 89, 51], [249, 140, 10], [249, 201, 50], [252, 255, 164],
 ];
 
-/** The colour of a value between 0 and 1. */
+/** The colour of a value between 0 and 1; what is no number counts as 0. */
 export function heat(value: number): Colour {
-  const at = Math.min(Math.max(value, 0), 1) * (heatStops.length - 1);
+  const at = (Math.min(Math.max(value, 0), 1) || 0) * (heatStops.length - 1);
   const stop = Math.min(Math.floor(at), heatStops.length - 2);
   return mix(heatStops[stop]!, heatStops[stop + 1]!, at - stop);
 }

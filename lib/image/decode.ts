@@ -1,6 +1,6 @@
 /** From any form of picture to RGB bytes, as Pillow's `convert("RGB")` makes them. sharp decodes and does nothing else. */
 
-import sharp, { type Sharp } from "sharp";
+import type { Sharp } from "sharp";
 
 import { phrase } from "../check.js";
 import { limits } from "../defaults.js";
@@ -8,6 +8,7 @@ import { HimapError } from "../errors.cjs";
 import type { ImageInput, RawImage } from "../types.js";
 import { imageFormat } from "./format.js";
 import { Gate } from "./gate.js";
+import { loadSharp } from "./sharp.js";
 import { readSource } from "./source.js";
 
 export interface DecodeOptions {
@@ -63,6 +64,7 @@ function checkSize(width: number, height: number, maxPixels: number): void {
 }
 
 async function decodeBytes(bytes: Uint8Array, { maxPixels, autoOrient }: DecodeOptions): Promise<RawImage> {
+  const sharp = await loadSharp();
   // A file that decodes with a warning is damaged, and an answer about a damaged picture is a silent fault.
   const open = (limitInputPixels: number | false): Sharp => sharp(bytes, { failOn: "warning", ignoreIcc: true, limitInputPixels, autoOrient });
   try {

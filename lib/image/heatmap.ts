@@ -1,13 +1,12 @@
 /** A picture of pruning: what each cut kept, and the scores that it ranked, on the source picture. */
 
-import sharp from "sharp";
-
 import { phrase } from "../check.js";
 import { loadDefaults } from "../defaults.js";
 import { HimapError } from "../errors.cjs";
 import type { CutResult, ImageInput, ImagePlacement, RawImage, Rect } from "../types.js";
 import { Canvas, heat, mix, textSize, type Colour } from "./canvas.js";
 import { decodeImage } from "./decode.js";
+import { loadSharp } from "./sharp.js";
 
 export interface HeatmapOptions {
   /** Longer side of a panel in pixels, 64 to 2048. Default 336. */
@@ -175,6 +174,7 @@ async function drawBase(picture: RawImage, placement: ImagePlacement, size: numb
   const shownWidth = Math.max(1, Math.min(Math.round(picture.width * scale), width - x));
   const shownHeight = Math.max(1, Math.min(Math.round(picture.height * scale), height - y));
   const raw = { width: picture.width, height: picture.height, channels: picture.channels };
+  const sharp = await loadSharp();
   const shown = await sharp(picture.pixels, { raw, limitInputPixels: false }).removeAlpha().resize(shownWidth, shownHeight, { fit: "fill" }).raw().toBuffer();
   base.copy(x, y, shownWidth, shownHeight, shown);
 
@@ -246,5 +246,6 @@ function drawScale(page: Canvas, x: number, y: number, width: number, scale: num
 }
 
 async function encode({ pixels, width, height }: Canvas): Promise<Uint8Array> {
+  const sharp = await loadSharp();
   return sharp(pixels, { raw: { width, height, channels: 3 } }).png({ compressionLevel: 9 }).toBuffer();
 }

@@ -9,9 +9,11 @@ import { placeImage } from "../../lib/image/place.js";
 import { prepareImage } from "../../lib/image/prepare.js";
 import type { RawImage } from "../../lib/types.js";
 import { clip, formulaPicture, golden } from "../helpers/pictures.js";
+import { readTensors } from "../helpers/safetensors.js";
 
 const native = loadNative();
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
+const limits = { maxPixels: 64_000_000, autoOrient: false };
 const resize = (image: RawImage, geometry: "pad" | "crop", side: number) => native.preprocess({ ...image, geometry, side, mean: clip.mean, std: clip.std });
 
 test("the 136 vectors of Pillow's bicubic are met bit for bit", async () => {
@@ -46,33 +48,19 @@ test("the fourth channel is ignored", async () => {
   assert.equal(with4.bytes, (await resize(rgb, "pad", 56)).bytes);
 });
 
-interface Case {
-  requests: Record<string, { image?: { file: string; resized_sha256: string } }>;
-}
-
-/** A tensor of a golden safetensors file. */
-function goldenTensor(file: string, name: string): Float32Array {
-  const bytes = readFileSync(file);
-  const length = Number(bytes.readBigUInt64LE(0));
-  const header = JSON.parse(bytes.toString("utf8", 8, 8 + length)) as Record<string, { data_offsets: [number, number] }>;
-  const [start, end] = header[name]!.data_offsets;
-  return new Float32Array(new Uint8Array(bytes.subarray(8 + length + start, 8 + length + end)).buffer);
-}
-
 for (const name of ["mha", "gqa", "full576", "hd128"]) {
   test(`the pictures of ${name} become what the reference saw`, async () => {
-    const { requests } = JSON.parse(readFileSync(golden(`${name}/case.json`), "utf8")) as Case;
+    const { requests } = JSON.parse(readFileSync(golden(`${name}/case.json`), "utf8")) as { requests: { name: string; image?: { file: string; geometry: "pad" | "crop"; resized_sha256: string } }[] };
     const config = JSON.parse(readFileSync(golden(`${name}/checkpoint/config.json`), "utf8")) as { vision_config: { image_size: number; patch_size: number } };
     const { image_size: side, patch_size: patch } = config.vision_config;
-    const geometry = name === "full576" ? "pad" : "crop";
-    for (const [request, { image }] of Object.entries(requests)) {
+    for (const { name: request, image } of requests) {
       if (!image) continue;
-      const input = { path: golden(`${name}/${image.file}`) };
-      const decoded = await decodeImage(input, { maxPixels: 64_000_000, autoOrient: false });
+      const { file, geometry } = image;
+      const decoded = await decodeImage({ path: golden(`${name}/${file}`) }, limits);
       assert.is(sha256((await resize(decoded, geometry, side)).bytes), image.resized_sha256, request);
       if (request !== "short") continue;
-      const prepared = await prepareImage(input, { geometry, side, patch, ...clip, maxPixels: 64_000_000, autoOrient: false }, native);
-      const expected = goldenTensor(golden(`${name}/short.safetensors`), "pixel_values");
+      const prepared = await prepareImage({ path: golden(`${name}/${file}`) }, { ...limits, geometry, side, patch, ...clip }, native);
+      const expected = readTensors(golden(`${name}/short.safetensors`)).get("pixel_values")!.data;
       assert.is(prepared.pixels.length, expected.length);
       let worst = 0;
       for (let i = 0; i < expected.length; i++) worst = Math.max(worst, Math.abs(expected[i]! - prepared.pixels[i]!));

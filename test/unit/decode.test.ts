@@ -9,7 +9,8 @@ import * as assert from "uvu/assert";
 import { HimapError } from "../../lib/errors.cjs";
 import { decodeImage, type DecodeOptions } from "../../lib/image/decode.js";
 import { brokenImages } from "../helpers/broken-images.js";
-import { golden, formulaPicture } from "../helpers/pictures.js";
+import { formulaPicture, golden } from "../helpers/pictures.js";
+import { Random } from "../helpers/random.js";
 
 const options: DecodeOptions = { maxPixels: 1_000_000, autoOrient: false };
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
@@ -134,16 +135,12 @@ test("an abort ends waiting for a stream that never comes, for a turn, and befor
 
 test("2,000 mutated pictures are decoded or refused with a code", async () => {
   const sources = ["baseline.jpg", "progressive.jpg", "cmyk.jpg", "rgb.png", "palette-alpha.png", "rgb-16-bit.png", "lossy.webp", "lossless.webp", "animated.webp"].map(file);
-  let state = 12345;
-  const random = (below: number): number => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
+  const random = new Random(12345);
   const counts: Record<string, number> = {};
   for (let i = 0; i < 2000; i++) {
     const bytes = new Uint8Array(sources[i % sources.length]!);
-    for (let n = 1 + random(4); n > 0; n--) bytes[random(bytes.length)] = random(256);
-    const cut = random(8) === 0 ? bytes.subarray(0, random(bytes.length)) : bytes;
+    for (let n = 1 + random.below(4); n > 0; n--) bytes[random.below(bytes.length)] = random.below(256);
+    const cut = random.below(8) === 0 ? bytes.subarray(0, random.below(bytes.length)) : bytes;
     let outcome = "decoded";
     try {
       const { pixels, width, height } = await decodeImage(cut, options);
