@@ -1,4 +1,4 @@
-/** Everything that the package exports. Nothing native of its own is loaded before it is needed. */
+/** Everything that the package exports. Nothing native is loaded before it is needed. */
 
 export { doctor } from "./doctor.js";
 export { HimapError, errorCodes, type ErrorCode } from "./errors.cjs";

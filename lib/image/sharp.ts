@@ -1,9 +1,11 @@
 /** sharp, loaded with the first picture: it is native code of its own, and text, `doctor` and types do without it. */
 
+import type sharp from "sharp";
+
 import { HimapError } from "../errors.cjs";
 
 /** @throws HimapError ERR_NO_BINARY where sharp has no binary for this machine */
-export async function loadSharp(): Promise<typeof import("sharp")> {
+export async function loadSharp(): Promise<typeof sharp> {
   try {
     return (await import("sharp")).default;
   } catch (cause) {
