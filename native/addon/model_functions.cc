@@ -1,11 +1,14 @@
 #include "native/addon/model_functions.h"
 
+#include <algorithm>
 #include <string>
+#include <thread>
 
 #include "kernels/kv_layout.h"
 #include "native/addon/engine_object.h"
 #include "native/addon/read.h"
 #include "native/backend/backend.h"
+#include "native/backend/cpu/scratch.h"
 #include "native/core/status.h"
 #include "native/engine/engine.h"
 #include "native/prune/plan.h"
@@ -77,7 +80,9 @@ Napi::Value memory_of(const Napi::CallbackInfo& info) {
   const int64_t images = integer_argument(info, 2, "memoryOf");
   Napi::Object out = Napi::Object::New(info.Env());
   out.Set("vectors", static_cast<double>(model_vector_bytes(config)));
-  out.Set("workspace", static_cast<double>(engine_workspace_bytes(config, rows, images)));
+  const auto head_dim = static_cast<int32_t>(std::max(config.head_dim, config.vision.hidden / config.vision.heads));
+  const int64_t scratch = std::thread::hardware_concurrency() * static_cast<int64_t>(thread_scratch_bytes(head_dim));
+  out.Set("workspace", static_cast<double>(engine_workspace_bytes(config, rows, images) + scratch));
   return out;
 }
 

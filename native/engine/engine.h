@@ -62,10 +62,7 @@ class Engine {
   std::atomic<uint64_t> interrupted_{0};
 };
 
-/**
- * Bytes beyond weights and KV that a step of `rows` prefill rows and `images` images takes, for a manifest's model:
- * activations, and the backend's scratch for that many threads.
- */
+/** Bytes of activations that a step of `rows` prefill rows and `images` images takes on the CPU. */
 int64_t engine_workspace_bytes(const ModelConfig& config, int64_t rows, int64_t images);
 
 }  // namespace himap
