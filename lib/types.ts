@@ -108,11 +108,11 @@ export interface LoadOptions {
 }
 
 export interface GenerateOptions {
-  /** Default 512. */
+  /** Most tokens of the answer, its end token included; fewer where the model has fewer positions left. Default 512. */
   maxTokens?: number;
   /** The end-of-sequence token and stop ids are not produced before. Default 0. */
   minTokens?: number;
-  /** 0 (default) is greedy. */
+  /** 0 (default) is greedy; up to 100. */
   temperature?: number;
   /** Keep the smallest set of tokens whose probabilities reach this sum. Default 1. */
   topP?: number;
@@ -122,15 +122,15 @@ export interface GenerateOptions {
   minP?: number;
   /** Seed of the sampler, an integer of up to 53 bits. Default 0. The same request with the same seed gives the same tokens. */
   seed?: number;
-  /** Divides the positive and multiplies the negative logits of tokens seen in prompt and answer. Default 1. */
+  /** Divides the positive and multiplies the negative logits of tokens seen in prompt and answer, 0.01 to 100. Default 1. */
   repetitionPenalty?: number;
-  /** Subtracted once from the logits of tokens already answered. Default 0. */
+  /** Subtracted once from the logits of tokens already answered, -100 to 100. Default 0. */
   presencePenalty?: number;
-  /** Subtracted per occurrence from the logits of tokens already answered. Default 0. */
+  /** Subtracted per occurrence from the logits of tokens already answered, -100 to 100. Default 0. */
   frequencyPenalty?: number;
-  /** Added to the logits of given ids; -Infinity forbids one. */
+  /** Added to the logits of given ids, -10,000 to 10,000 each; -Infinity forbids one. */
   logitBias?: Record<number, number>;
-  /** Texts that end the answer; they are not part of it. */
+  /** Texts that end the answer; they are not part of it, though their tokens are among `tokens`. */
   stop?: string | string[];
   /** Ids that end the answer, beside the model's own. */
   stopTokenIds?: number[];
@@ -201,7 +201,9 @@ export interface TokenLogprob {
 export type FinishReason = "stop" | "length";
 
 export interface Result {
+  /** The answer, without the text of the token or the stop string that ended it. */
   text: string;
+  /** Every token produced, the one that ended the answer included. */
   tokens: Uint32Array;
   finishReason: FinishReason;
   usage: Usage;
