@@ -85,7 +85,8 @@ export class Faults {
       for (const name of Object.keys(value)) {
         if ((names as readonly string[]).includes(name)) continue;
         const likely = nearest(name, names);
-        this.list.push(`expected a known option for ${where} but received ${describe(name)}${likely ? ` (did you mean ${describe(likely)}?)` : ""}`);
+        const question = likely ? ` (did you mean ${describe(likely)}?)` : "";
+        this.list.push(phrase("a known option", where, name) + question);
       }
     } catch {
       this.add("an object whose properties can be read", where, value);
@@ -131,7 +132,7 @@ export class Faults {
   signal(value: unknown, where: string): AbortSignal | undefined {
     try {
       const signal = value as AbortSignal;
-      if (typeof value === "object" && value !== null && typeof signal.aborted === "boolean" && typeof signal.addEventListener === "function") return signal;
+      if (typeof signal.aborted === "boolean" && typeof signal.addEventListener === "function") return signal;
     } catch {
       // Not one.
     }

@@ -41,7 +41,8 @@ export class ModelEngine implements Engine {
     const site = new CallSite(this.generate);
     let answer: Answer | undefined;
     let unwatch: (() => void) | undefined;
-    const controls = GenerationStream.create(`generation-${++lastId}`, (reason) => end((partial) => abortedError("generate", reason, partial)));
+    const onAbort = (reason: unknown): void => end((partial) => abortedError("generate", reason, partial));
+    const controls = GenerationStream.create(`generation-${++lastId}`, onAbort);
     const settled: Pick<GenerationControls, "push" | "finish" | "fail"> = {
       push: controls.push,
       finish(result) {
@@ -62,7 +63,7 @@ export class ModelEngine implements Engine {
       if (request.signal?.aborted) throw abortedError("generate", request.signal.reason);
       answer = new Answer(this.#model, request, settled);
       unwatch = watch(request.signal, request.timeoutMs, {
-        abort: (reason) => end((partial) => abortedError("generate", reason, partial)),
+        abort: onAbort,
         timeout: (timeoutMs) => end((partial) => timeoutError("generate", timeoutMs, partial)),
       });
       this.#runner.submit(answer);

@@ -67,14 +67,17 @@ function poolOf({ kvType: asked, kvBytes }: LoadRequest, { config }: Checkpoint,
   const poolPages = Math.floor(kvBytes / pageBytes);
   if (poolPages >= config.layers) return { kvType, pageBytes, poolPages };
   const least = config.layers * pageBytes;
-  throw new HimapError("ERR_INVALID_ARG", `load: ${phrase(`at least ${least} (${native.pageTokens} tokens in each layer)`, "memory.kvBytes", kvBytes)}`);
+  const expected = `at least ${least} (${native.pageTokens} tokens in each layer)`;
+  throw new HimapError("ERR_INVALID_ARG", `load: ${phrase(expected, "memory.kvBytes", kvBytes)}`);
 }
 
 /**
  * Opens the native engine. Native code gives up where `report` returns false; an abort does not wait for it, and an
  * engine that still comes is closed.
  */
-async function openNative(native: NativeModule, checkpoint: Checkpoint, request: LoadRequest, { kvType, poolPages }: Pool): Promise<NativeEngine> {
+async function openNative(
+  native: NativeModule, checkpoint: Checkpoint, request: LoadRequest, { kvType, poolPages }: Pool,
+): Promise<NativeEngine> {
   const { signal, onProgress, threads, weights } = request;
   let thrown: { cause: unknown } | undefined;
   const report = (loaded: number, total: number): boolean => {

@@ -33,13 +33,23 @@ export interface Model {
   preparePicture(image: PictureInput, options: PictureOptions): Promise<PreparedImage>;
 }
 
+/** What of a prompt decides its demand. */
+export interface PromptShape {
+  /** Rows, image rows included. */
+  length: number;
+  imageTokens: number;
+  /** Tokens that may be generated. */
+  newTokens: number;
+  cuts: readonly ResolvedCut[];
+}
+
 /** What a prompt takes of the KV pool. */
 export interface Demand {
   stages: NativeStage[];
   pages: number;
 }
 
-export function demandOf({ native, checkpoint }: Model, prompt: { length: number; imageTokens: number; newTokens: number; cuts: readonly ResolvedCut[] }): Demand {
+export function demandOf({ native, checkpoint }: Model, prompt: PromptShape): Demand {
   const stages = native.plan({
     layers: checkpoint.config.layers,
     length: prompt.length,
@@ -58,7 +68,7 @@ export function pagesOf({ first, end, blocks }: NativeStage): number {
 /** @throws HimapError ERR_TOO_LARGE where the whole pool could not hold it */
 export function checkDemand({ pages }: Demand, poolPages: number): void {
   if (pages <= poolPages) return;
-  throw new HimapError("ERR_TOO_LARGE", `expected at most ${poolPages} KV pages, the engine's whole pool, for a request but received one of ${pages}`, {
+  throw new HimapError("ERR_TOO_LARGE", `expected at most ${poolPages} KV pages, the whole pool, for a request but received ${pages}`, {
     hint: "ask for fewer tokens (maxTokens), prune more, or raise memory.kvBytes in load()",
   });
 }
@@ -75,14 +85,17 @@ export function checkLength(length: number, newTokens: number, { checkpoint }: M
  */
 export function checkCharacters(messages: readonly Message[], newTokens: number, { checkpoint, longestPiece }: Model): void {
   const { maxPositions } = checkpoint.config;
-  const texts = messages.flatMap(({ content }) => (typeof content === "string" ? [content] : content.map((part) => (part.type === "text" ? part.text : ""))));
+  const texts = messages.flatMap(({ content }) =>
+    typeof content === "string" ? [content] : content.map((part) => (part.type === "text" ? part.text : "")),
+  );
   const characters = texts.reduce((sum, text) => sum + text.length, 0);
   const least = Math.ceil(characters / longestPiece);
   if (least + newTokens > maxPositions) throw overflow(maxPositions, newTokens, `at least ${least} (${characters} characters)`);
 }
 
 function overflow(maxPositions: number, newTokens: number, received: string): HimapError {
-  return new HimapError("ERR_CONTEXT_OVERFLOW", `expected at most ${maxPositions - newTokens} tokens for the prompt but received ${received}`, {
+  const expected = `at most ${maxPositions - newTokens} tokens`;
+  return new HimapError("ERR_CONTEXT_OVERFLOW", `expected ${expected} for the prompt but received ${received}`, {
     hint: `the model has ${maxPositions} positions; shorten the conversation or leave out images`,
   });
 }

@@ -1,6 +1,6 @@
 /** Faults of a pruning policy: everything that does not depend on a prompt. */
 
-import { describe, type Faults } from "../check.js";
+import { phrase, type Faults } from "../check.js";
 import { limits, pruningSeed } from "../defaults.js";
 import type { Cut, Preset, Score } from "../types.js";
 import { presets } from "./presets.cjs";
@@ -65,7 +65,8 @@ function readCut(value: unknown, where: string, faults: Faults): Cut | undefined
     if (!keep) return undefined;
   }
   if (before === 0 && score && "rows" in score) {
-    faults.list.push(`expected random, grid or kept for ${where}.score but received rows: ${describe(score.rows)} (before layer 0 there is no attention to rank by)`);
+    const reason = " (before layer 0 there is no attention to rank by)";
+    faults.list.push(phrase("random, grid or kept", `${where}.score`, cut.score) + reason);
     return undefined;
   }
   return before === undefined || !score ? undefined : { before, score, ...(keep && { keep }) };

@@ -101,7 +101,7 @@ export function checkGenerate(messages: unknown, options: unknown, facts: Reques
     stop: optional("stop", (value) => readStops(value, faults)) ?? [],
     logprobs: optional("logprobs", (value) => faults.number(value, "logprobs", { min: 0, max: limits.candidates, integer: true })),
     cuts: cuts && conversation ? resolveCuts(cuts, "pruning", conversation.images * facts.imageTokens, faults) : [],
-    imageAspectRatio: optional("imageAspectRatio", (value) => faults.oneOf(value, "imageAspectRatio", ["pad", "crop"])) ?? facts.imageAspectRatio,
+    imageAspectRatio: readAspect(given.imageAspectRatio, facts, faults),
     autoOrient: flag("autoOrient"),
     scores: flag("scores"),
     signal: optional("signal", (value) => faults.signal(value, "signal")),
@@ -109,6 +109,12 @@ export function checkGenerate(messages: unknown, options: unknown, facts: Reques
   };
   faults.raise("generate");
   return request;
+}
+
+/** How pictures are made square: what the request asks for, or what the engine does. */
+export function readAspect(value: unknown, facts: RequestFacts, faults: Faults): ImageAspectRatio {
+  if (value === undefined) return facts.imageAspectRatio;
+  return faults.oneOf(value, "imageAspectRatio", ["pad", "crop"]) ?? facts.imageAspectRatio;
 }
 
 function readStops(value: unknown, faults: Faults): string[] {

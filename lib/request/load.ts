@@ -35,18 +35,21 @@ export function checkLoad(folder: unknown, options: unknown): LoadRequest {
   const choice = <T extends string, D>(name: keyof LoadOptions, choices: readonly T[], otherwise: D): T | D =>
     given[name] === undefined ? otherwise : (faults.oneOf(given[name], name, choices) ?? otherwise);
   choice("device", ["auto", "cpu"], defaults.device);
+  const number = (name: "threads" | "maxPixels", max: number, otherwise: number): number =>
+    given[name] === undefined ? otherwise : (faults.number(given[name], name, { min: 1, max, integer: true }) ?? otherwise);
+  const aspect = given.imageAspectRatio;
   const logger = given.logger === undefined ? undefined : faults.callback<NonNullable<LoadOptions["logger"]>>(given.logger, "logger");
   const request: LoadRequest = {
     folder: path,
     kvType: choice("kvType", ["auto", "f32", "f16", "bf16"], defaults.kvType),
-    threads: given.threads === undefined ? 0 : (faults.number(given.threads, "threads", { min: 1, max: limits.threads, integer: true }) ?? 0),
+    threads: number("threads", limits.threads, 0),
     weights: choice("weights", ["map", "copy"], defaults.weights),
-    imageAspectRatio: given.imageAspectRatio === undefined ? undefined : faults.oneOf(given.imageAspectRatio, "imageAspectRatio", ["pad", "crop"]),
+    imageAspectRatio: aspect === undefined ? undefined : faults.oneOf(aspect, "imageAspectRatio", ["pad", "crop"]),
     template: choice("template", ["auto", "vicuna_v1", "llava_v1", "hf"], defaults.template),
     kvBytes: given.memory === undefined ? "auto" : readKvBytes(given.memory, faults),
     // Its form depends on the model's depth, so it is checked when the checkpoint is open.
     pruning: (given.pruning as LoadRequest["pruning"] | undefined) ?? defaults.pruning,
-    maxPixels: given.maxPixels === undefined ? defaults.maxPixels : (faults.number(given.maxPixels, "maxPixels", { min: 1, max: 2 ** 32, integer: true }) ?? 1),
+    maxPixels: number("maxPixels", 2 ** 32, defaults.maxPixels),
     onProgress: given.onProgress === undefined ? undefined : faults.callback(given.onProgress, "onProgress"),
     signal: given.signal === undefined ? undefined : faults.signal(given.signal, "signal"),
     logger: (level, message) => {

@@ -2,19 +2,22 @@
 
 import { Faults } from "../check.js";
 import { limits, planDefaults } from "../defaults.js";
+import { kImageMark } from "../prompt/index.js";
 import { checkPruning } from "../pruning/check.js";
 import { resolveCuts, type ResolvedCut } from "../pruning/resolve.js";
 import type { ForwardOptions, ImageAspectRatio, ImageInput, Message } from "../types.js";
 import { checkImage, checkMessages } from "./messages.js";
-import type { RequestFacts } from "./generate.js";
+import { readAspect, type RequestFacts } from "./generate.js";
 
-/** Where an image stands among given ids. */
-export const imagePlaceholder = -200;
+/** Ids, and what the images hold that are marked among them. */
+export interface RawPrompt {
+  ids: Int32Array;
+  pixels?: Float32Array[];
+  features?: Float32Array[];
+}
 
-/** The prompt of a study: a conversation to render, or ids and what the images hold. */
-export type StudyPrompt =
-  | { messages: Message[] }
-  | { ids: Int32Array; pixels?: Float32Array[]; features?: Float32Array[] };
+/** The prompt of a study: a conversation to render, or ids. */
+export type StudyPrompt = { messages: Message[] } | RawPrompt;
 
 export interface ForwardRequest {
   prompt: StudyPrompt;
@@ -33,7 +36,9 @@ export interface StudyFacts extends RequestFacts {
   imageSize: number;
 }
 
-const forwardNames = ["logits", "hidden", "scores", "images", "pruning", "imageAspectRatio", "signal"] as const satisfies readonly (keyof ForwardOptions)[];
+const forwardNames = [
+  "logits", "hidden", "scores", "images", "pruning", "imageAspectRatio", "signal",
+] as const satisfies readonly (keyof ForwardOptions)[];
 
 /** @throws HimapError ERR_INVALID_ARG with every fault */
 export function checkForward(input: unknown, options: unknown, facts: StudyFacts): ForwardRequest {
@@ -47,7 +52,7 @@ export function checkForward(input: unknown, options: unknown, facts: StudyFacts
   } else {
     const read = readInput(input, facts, faults);
     prompt = read;
-    images = read?.ids.filter((id) => id === imagePlaceholder).length ?? 0;
+    images = read?.ids.filter((id) => id === kImageMark).length ?? 0;
   }
   const given = faults.properties(options === undefined ? {} : options, "options", forwardNames) ?? {};
   const flag = (name: "hidden" | "scores" | "images"): boolean => given[name] !== undefined && faults.boolean(given[name], name) === true;
@@ -65,22 +70,29 @@ export function checkForward(input: unknown, options: unknown, facts: StudyFacts
   return { ...request, prompt: prompt! };
 }
 
-function readInput(value: unknown, facts: StudyFacts, faults: Faults): { ids: Int32Array; pixels?: Float32Array[]; features?: Float32Array[] } | undefined {
+/** Whether a value is the id of a token. */
+function isId(value: unknown, vocabulary: number): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) < vocabulary;
+}
+
+function readInput(value: unknown, facts: StudyFacts, faults: Faults): RawPrompt | undefined {
   const input = faults.properties(value, "input", ["ids", "pixels", "features"]);
   if (!input) return undefined;
   const before = faults.list.length;
   const ids = faults.elements(input.ids, "ids", limits.characters) ?? [];
   if (ids.length === 0 && faults.list.length === before) faults.add("at least one id", "ids", input.ids);
-  const bad = ids.findIndex((id) => id !== imagePlaceholder && !(Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) < facts.vocabulary));
-  if (bad >= 0) faults.add(`a token id from 0 to ${facts.vocabulary - 1}, or ${imagePlaceholder} for an image,`, `ids[${bad}]`, ids[bad]);
+  const bad = ids.findIndex((id) => id !== kImageMark && !isId(id, facts.vocabulary));
+  if (bad >= 0) faults.add(`a token id from 0 to ${facts.vocabulary - 1}, or ${kImageMark} for an image,`, `ids[${bad}]`, ids[bad]);
 
-  const images = ids.filter((id) => id === imagePlaceholder).length;
+  const images = ids.filter((id) => id === kImageMark).length;
   if (images > limits.images) faults.add(`at most ${limits.images} images`, "ids", images);
   if (input.pixels !== undefined && input.features !== undefined) faults.add("either pixels or features", "input", value);
   const pixels = readPlanes(input.pixels, "pixels", 3 * facts.imageSize ** 2, faults);
   const features = readPlanes(input.features, "features", facts.imageTokens * facts.hidden, faults);
   const given = pixels?.length ?? features?.length ?? 0;
-  if (faults.list.length === before && given !== images) faults.add(`pixels or features for each of the ${images} images among the ids`, "input", given);
+  if (faults.list.length === before && given !== images) {
+    faults.add(`pixels or features for each of the ${images} images among the ids`, "input", given);
+  }
   if (faults.list.length > before) return undefined;
   return { ids: Int32Array.from(ids as number[]), ...(pixels && { pixels }), ...(features && { features }) };
 }
@@ -92,11 +104,6 @@ function readPlanes(value: unknown, where: string, length: number, faults: Fault
     if (!(plane instanceof Float32Array) || plane.length !== length) faults.add(`a Float32Array of ${length}`, `${where}[${i}]`, plane);
   });
   return list as Float32Array[] | undefined;
-}
-
-function readAspect(value: unknown, facts: RequestFacts, faults: Faults): ImageAspectRatio {
-  if (value === undefined) return facts.imageAspectRatio;
-  return faults.oneOf(value, "imageAspectRatio", ["pad", "crop"]) ?? facts.imageAspectRatio;
 }
 
 export interface EncodeRequest {
@@ -156,7 +163,7 @@ export function checkText(text: unknown): string {
 export function checkIds(ids: unknown, vocabulary: number): Int32Array {
   const faults = new Faults();
   const list = faults.elements(ids, "ids", limits.characters) ?? [];
-  const bad = list.findIndex((id) => !(Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) < vocabulary));
+  const bad = list.findIndex((id) => !isId(id, vocabulary));
   if (bad >= 0) faults.add(`a token id from 0 to ${vocabulary - 1}`, `ids[${bad}]`, list[bad]);
   faults.raise("detokenize");
   return Int32Array.from(list as number[]);

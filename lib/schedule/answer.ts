@@ -182,9 +182,11 @@ export class Answer implements Work {
 function checkCandidates({ ids, logits }: Candidates): void {
   if (ids.length > 0 && logits[0]! > -Infinity) return;
   if (ids.length > 0 && Number.isNaN(logits[0])) {
-    throw new HimapError("ERR_BAD_CHECKPOINT", "expected numbers for the model's logits but received NaN", { hint: "the weights hold NaN or values beyond the range of their arithmetic" });
+    throw new HimapError("ERR_BAD_CHECKPOINT", "expected numbers for the model's logits but received NaN", {
+      hint: "the weights hold NaN, or values beyond the range of their arithmetic",
+    });
   }
-  throw new HimapError("ERR_INVALID_ARG", "generate: expected at least one token to stay allowed by logitBias and minTokens but received biases that forbid all");
+  throw new HimapError("ERR_INVALID_ARG", "generate: expected at least one allowed token for logitBias but received biases that forbid all");
 }
 
 /** A token's own text: spaces for the vocabulary's marks, ASCII bytes as characters, other bytes as `<0xNN>`. */

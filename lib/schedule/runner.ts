@@ -57,7 +57,8 @@ export class Runner {
   /** Ends every work, and every later one, with an error of `makeError`; resolves when the last step has ended. */
   async close(makeError: () => HimapError): Promise<void> {
     this.#closed ??= makeError;
-    for (const work of [...this.#waiting, ...this.#preparing.keys(), ...this.#ready, ...this.#running.keys()]) this.cancel(work, makeError());
+    const works = [...this.#waiting, ...this.#preparing.keys(), ...this.#ready, ...this.#running.keys()];
+    for (const work of works) this.cancel(work, makeError());
     await this.#loop;
   }
 
@@ -109,7 +110,8 @@ export class Runner {
         // Pages will come free when a running work ends; with none running, they never will.
         if (this.#running.size > 0) return;
         this.#ready.delete(work);
-        this.#fail(work, new HimapError("ERR_INTERNAL", `[runner] expected a work of at most ${this.pool.size} pages but received one of ${work.pageCount}`));
+        const message = `[runner] expected at most ${this.pool.size} pages for a work but received ${work.pageCount}`;
+        this.#fail(work, new HimapError("ERR_INTERNAL", message));
         continue;
       }
       this.#ready.delete(work);

@@ -39,8 +39,12 @@ export class ForwardStudy implements Work {
     const { template, tokenizer, facts, poolPages } = this.#model;
     const { prompt: given, imageAspectRatio, cuts } = this.#request;
     const { imageTokens } = facts;
-    if ("messages" in given) checkCharacters(given.messages, 0, this.#model);
-    this.#prompt = "messages" in given ? renderPrompt(given.messages, { template, tokenizer, imageTokens }) : renderIds(given.ids, imageTokens);
+    if ("messages" in given) {
+      checkCharacters(given.messages, 0, this.#model);
+      this.#prompt = renderPrompt(given.messages, { template, tokenizer, imageTokens });
+    } else {
+      this.#prompt = renderIds(given.ids, imageTokens);
+    }
     const { ids, textTokens, images } = this.#prompt;
     checkLength(ids.length, 0, this.#model);
     this.#demand = demandOf(this.#model, { length: ids.length, imageTokens: ids.length - textTokens, newTokens: 0, cuts });

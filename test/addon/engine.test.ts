@@ -5,7 +5,9 @@ import { fileURLToPath } from "node:url";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 
+import { loadNative } from "../../lib/binding/load.js";
 import { HimapError, load, type Cut, type Engine, type Message, type Pruning, type Result } from "../../lib/index.js";
+import { fakeModule, fakePlan } from "../helpers/fake-native.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const folder = `${root}/test/golden/mha/checkpoint`;
@@ -175,6 +177,20 @@ test("a program ends by itself, with an engine that nobody disposed of, at rest 
   assert.is(throws.status, 1, throws.stderr);
   const using = run('const result = engine.generate("hi", { maxTokens: 400 }); await engine.dispose(); console.log(await result.then(() => "", (error) => error.code))');
   assert.equal([using.status, using.stdout.trim()], [0, "ERR_DISPOSED"], using.stderr);
+});
+
+test("the fake module of the unit tests plans as the real one", () => {
+  const native = loadNative();
+  const fake = fakeModule();
+  assert.is(native.pageTokens, fake.pageTokens);
+  for (const kvType of ["f32", "f16", "bf16"] as const) assert.is(native.pageBytes(2, 64, kvType), fake.pageBytes(2, 64, kvType));
+  for (let i = 0; i < 200; i++) {
+    const imageTokens = (i * 37) % 600;
+    const [first, second] = [i % 5, 6 + (i % 3)];
+    const cuts = i % 4 === 0 ? [] : [{ before: first, keep: imageTokens >> 1 }, { before: second, keep: imageTokens >> (i % 4) }];
+    const job = { layers: 12, length: imageTokens + 1 + ((i * 13) % 300), imageTokens, newTokens: (i * 7) % 100, cuts };
+    assert.equal(native.plan(job), fakePlan(job));
+  }
 });
 
 test("timings, usage and bytes of a real answer are consistent", async () => {

@@ -1,6 +1,8 @@
 /** A native module without native code: deterministic candidates, and checks of everything that crosses. */
 
-import type { Candidates, NativeEngine, NativeModule, NativeStage, PlanJob, StepInput, StepOutput, StepSequence } from "../../lib/binding/native.js";
+import type {
+  Candidates, NativeEngine, NativeModule, NativeStage, PlanJob, StepInput, StepOutput, StepSequence,
+} from "../../lib/binding/native.js";
 
 const pageTokens = 32;
 
@@ -160,7 +162,10 @@ export function fakeModule(options: FakeOptions = {}, engine = new FakeEngine(op
     pageBytes: (kvHeads, headDim, kvType) => 2 * kvHeads * headDim * pageTokens * (kvType === "f32" ? 4 : 2),
     plan: fakePlan,
     backends: () => [],
-    preprocess: async ({ side, pixels }) => ({ pixels: new Float32Array(3 * side * side).fill(pixels[0]! / 255), bytes: new Uint8Array(3 * side * side) }),
+    preprocess: async ({ side, pixels }) => ({
+      pixels: new Float32Array(3 * side * side).fill(pixels[0]! / 255),
+      bytes: new Uint8Array(3 * side * side),
+    }),
     open: async () => engine,
     memoryOf: () => ({ vectors: 0, workspace: 0 }),
   };
