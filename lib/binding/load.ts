@@ -27,7 +27,11 @@ export function nativePath(): string {
 function load(): { native: NativeModule; path: string } {
   if (loaded) return loaded;
   const target = `${process.platform}-${process.arch}`;
-  const tried = [path.join(packageRoot, "build", "Release"), path.join(packageRoot, "prebuilds", target), path.dirname(process.execPath)];
+  const tried = [
+    path.join(packageRoot, "build", "Release"),
+    path.join(packageRoot, "prebuilds", target),
+    path.dirname(process.execPath),
+  ];
   let file: string | undefined;
   let native: NativeModule;
   try {
@@ -39,9 +43,13 @@ function load(): { native: NativeModule; path: string } {
     throw noBinary(target, file, tried, cause);
   }
   if (native.version !== packageVersion) {
-    throw new HimapError("ERR_NO_BINARY", `${file}: expected version ${packageVersion} for the native binary but received ${native.version}`, {
-      hint: "it was built from other sources: run `npm run build` in a checkout, or install the package again",
-    });
+    throw new HimapError(
+      "ERR_NO_BINARY",
+      `${file}: expected version ${packageVersion} for the native binary but received ${native.version}`,
+      {
+        hint: "it was built from other sources: run `npm run build` in a checkout, or install the package again",
+      },
+    );
   }
   return (loaded = { native: adoptModule(native), path: file });
 }
@@ -54,13 +62,20 @@ function noBinary(target: string, file: string | undefined, tried: readonly stri
   if (code === "ERR_DLOPEN_DISABLED") {
     hint = "Node was started with --no-addons, or with the permission model (--permission) and without --allow-addons";
   } else if (file === undefined) {
-    hint = target === "linux-x64" ? `install the package again, on a system with glibc, or ${build}` : `no binary is published for ${target}: ${build}`;
+    hint =
+      target === "linux-x64"
+        ? `install the package again, on a system with glibc, or ${build}`
+        : `no binary is published for ${target}: ${build}`;
   } else if (/GLIBC|GLIBCXX|version `/.test(message)) {
     hint = `the system's C library is older than the binary's: ${build}`;
   } else {
     hint = `install the package again, or ${build}`;
   }
-  return new HimapError("ERR_NO_BINARY", `expected a native binary for ${target} but none could be loaded: ${where}: ${message}`, { hint, cause });
+  return new HimapError(
+    "ERR_NO_BINARY",
+    `expected a native binary for ${target} but none could be loaded: ${where}: ${message}`,
+    { hint, cause },
+  );
 }
 
 /** What native code threw, as a `HimapError`: its own codes are kept, anything else is a defect of ours. */

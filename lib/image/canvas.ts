@@ -4,13 +4,47 @@ export type Colour = readonly [red: number, green: number, blue: number];
 
 /** Glyphs of 5 x 9 points, one digit of base 32 per row from the top; the last two rows hang below the line. */
 const glyphs: Readonly<Record<string, string>> = {
-  "0": "ehjlphe00", "1": "4c4444e00", "2": "eh1248v00", "3": "eh161he00", "4": "26aiv2200", "5": "vgu11he00",
-  "6": "68guhhe00", "7": "v12488800", "8": "ehhehhe00", "9": "ehhf12c00", a: "00e1fhf00", b: "ggmphhu00",
-  c: "00ehghe00", d: "11djhhf00", e: "00ehvge00", f: "698u88800", g: "00fhhhf1e", h: "ggmphhh00", i: "40c444e00",
-  j: "2062222ic", k: "ggikoki00", l: "c44444e00", m: "00qllhh00", n: "00mphhh00", o: "00ehhhe00", p: "00uhhhugg",
-  q: "00fhhhf11", r: "00mpggg00", s: "00fge1u00", t: "88u889600", u: "00hhhjd00", v: "00hhha400", w: "00hhlla00",
-  x: "00ha4ah00", y: "00hhhhf1e", z: "00v248v00", ":": "004000400", ",": "000004480", ".": "000000400",
-  "-": "0000e0000", "+": "0044v4400",
+  "0": "ehjlphe00",
+  "1": "4c4444e00",
+  "2": "eh1248v00",
+  "3": "eh161he00",
+  "4": "26aiv2200",
+  "5": "vgu11he00",
+  "6": "68guhhe00",
+  "7": "v12488800",
+  "8": "ehhehhe00",
+  "9": "ehhf12c00",
+  a: "00e1fhf00",
+  b: "ggmphhu00",
+  c: "00ehghe00",
+  d: "11djhhf00",
+  e: "00ehvge00",
+  f: "698u88800",
+  g: "00fhhhf1e",
+  h: "ggmphhh00",
+  i: "40c444e00",
+  j: "2062222ic",
+  k: "ggikoki00",
+  l: "c44444e00",
+  m: "00qllhh00",
+  n: "00mphhh00",
+  o: "00ehhhe00",
+  p: "00uhhhugg",
+  q: "00fhhhf11",
+  r: "00mpggg00",
+  s: "00fge1u00",
+  t: "88u889600",
+  u: "00hhhjd00",
+  v: "00hhha400",
+  w: "00hhlla00",
+  x: "00ha4ah00",
+  y: "00hhhhf1e",
+  z: "00v248v00",
+  ":": "004000400",
+  ",": "000004480",
+  ".": "000000400",
+  "-": "0000e0000",
+  "+": "0044v4400",
 };
 const glyphWidth = 5;
 const glyphHeight = 9;
@@ -43,7 +77,8 @@ export class Canvas {
 
   /** Copies pixels, [height, width, 3], to a place. */
   copy(x: number, y: number, width: number, height: number, pixels: Uint8Array): void {
-    for (let row = 0; row < height; row++) this.pixels.set(pixels.subarray(row * width * 3, (row + 1) * width * 3), ((y + row) * this.width + x) * 3);
+    for (let row = 0; row < height; row++)
+      this.pixels.set(pixels.subarray(row * width * 3, (row + 1) * width * 3), ((y + row) * this.width + x) * 3);
   }
 
   /** Writes lower-case text with its top left corner at (x, y). Characters without a glyph are left blank. */
@@ -54,7 +89,8 @@ export class Canvas {
       for (let row = 0; row < glyphHeight; row++) {
         const bits = parseInt(rows[row]!, 32);
         for (let column = 0; column < glyphWidth; column++) {
-          if (bits & (16 >> column)) this.fill(x + (i * (glyphWidth + 1) + column) * scale, y + row * scale, scale, scale, colour);
+          if (bits & (16 >> column))
+            this.fill(x + (i * (glyphWidth + 1) + column) * scale, y + row * scale, scale, scale, colour);
         }
       }
     });
@@ -73,7 +109,15 @@ export function mix(from: Colour, to: Colour, share: number): Colour {
 
 /** Stops of a scale from dark violet to pale yellow whose lightness rises evenly, so that more always looks like more. */
 const heatStops: readonly Colour[] = [
-  [0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227, 89, 51], [249, 140, 10], [249, 201, 50], [252, 255, 164],
+  [0, 0, 4],
+  [31, 12, 72],
+  [85, 15, 109],
+  [136, 34, 106],
+  [186, 54, 85],
+  [227, 89, 51],
+  [249, 140, 10],
+  [249, 201, 50],
+  [252, 255, 164],
 ];
 
 /** The colour of a value between 0 and 1; what is no number counts as 0. */

@@ -41,14 +41,20 @@ export async function decodeImage(input: PictureInput, options: DecodeOptions): 
 /** @throws ERR_INVALID_ARG, ERR_TOO_LARGE */
 export function checkRaw(image: RawImage, maxPixels: number): RawImage {
   const { pixels, width, height, channels } = image;
-  for (const [name, value] of [["width", width], ["height", height]] as const) {
+  for (const [name, value] of [
+    ["width", width],
+    ["height", height],
+  ] as const) {
     if (!Number.isInteger(value) || value < 1 || value > limits.imageSide) {
       throw new HimapError("ERR_INVALID_ARG", phrase(`an integer from 1 to ${limits.imageSide}`, `image.${name}`, value));
     }
   }
   if (channels !== 3 && channels !== 4) throw new HimapError("ERR_INVALID_ARG", phrase("3 or 4", "image.channels", channels));
   if (!(pixels instanceof Uint8Array) || pixels.length !== width * height * channels) {
-    throw new HimapError("ERR_INVALID_ARG", phrase(`width * height * channels = ${width * height * channels} bytes`, "image.pixels", pixels));
+    throw new HimapError(
+      "ERR_INVALID_ARG",
+      phrase(`width * height * channels = ${width * height * channels} bytes`, "image.pixels", pixels),
+    );
   }
   checkSize(width, height, maxPixels);
   return { pixels, width, height, channels };
@@ -56,17 +62,23 @@ export function checkRaw(image: RawImage, maxPixels: number): RawImage {
 
 function checkSize(width: number, height: number, maxPixels: number): void {
   if (Math.max(width, height) > limits.imageSide) {
-    throw new HimapError("ERR_TOO_LARGE", `expected at most ${limits.imageSide} pixels a side for an image but received ${width} x ${height}`);
+    throw new HimapError(
+      "ERR_TOO_LARGE",
+      `expected at most ${limits.imageSide} pixels a side for an image but received ${width} x ${height}`,
+    );
   }
   if (width * height > maxPixels) {
-    throw new HimapError("ERR_TOO_LARGE", `expected at most ${maxPixels} pixels for an image but received ${width} x ${height}`, { hint: "raise maxPixels" });
+    throw new HimapError("ERR_TOO_LARGE", `expected at most ${maxPixels} pixels for an image but received ${width} x ${height}`, {
+      hint: "raise maxPixels",
+    });
   }
 }
 
 async function decodeBytes(bytes: Uint8Array, { maxPixels, autoOrient }: DecodeOptions): Promise<RawImage> {
   const sharp = await loadSharp();
   // A file that decodes with a warning is damaged, and an answer about a damaged picture is a silent fault.
-  const open = (limitInputPixels: number | false): Sharp => sharp(bytes, { failOn: "warning", ignoreIcc: true, limitInputPixels, autoOrient });
+  const open = (limitInputPixels: number | false): Sharp =>
+    sharp(bytes, { failOn: "warning", ignoreIcc: true, limitInputPixels, autoOrient });
   try {
     // Reads no more than the header; its limit would be an error of another kind.
     const { width, height, space } = await open(false).metadata();
@@ -85,7 +97,10 @@ async function decodeBytes(bytes: Uint8Array, { maxPixels, autoOrient }: DecodeO
 
 /** The first line of what the decoder says, without the numbers that could be addresses. */
 function decoderText(cause: unknown): string {
-  const line = String((cause as Error).message ?? cause).trim().split("\n")[0] ?? "";
+  const line =
+    String((cause as Error).message ?? cause)
+      .trim()
+      .split("\n")[0] ?? "";
   return line.replace(/0x[0-9a-f]+/gi, "?").slice(0, 200);
 }
 

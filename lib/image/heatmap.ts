@@ -42,9 +42,14 @@ const gap = 16;
  * @returns a PNG file
  * @throws ERR_INVALID_ARG where pictures and result do not belong together, and what reading a picture throws
  */
-export async function renderHeatmap(images: ImageInput | readonly ImageInput[], result: PrunedImages, options: HeatmapOptions = {}): Promise<Uint8Array> {
+export async function renderHeatmap(
+  images: ImageInput | readonly ImageInput[],
+  result: PrunedImages,
+  options: HeatmapOptions = {},
+): Promise<Uint8Array> {
   const { size = 336, autoOrient = false, maxPixels = loadDefaults.maxPixels, signal } = options;
-  if (!Number.isInteger(size) || size < 64 || size > 2048) throw new HimapError("ERR_INVALID_ARG", phrase("an integer from 64 to 2048", "size", size));
+  if (!Number.isInteger(size) || size < 64 || size > 2048)
+    throw new HimapError("ERR_INVALID_ARG", phrase("an integer from 64 to 2048", "size", size));
   const inputs = Array.isArray(images) ? (images as readonly ImageInput[]) : [images as ImageInput];
   if (inputs.length === 0 || inputs.length !== result.images.length) {
     throw new HimapError("ERR_INVALID_ARG", phrase(`the result's ${result.images.length} images`, "images", inputs));
@@ -57,9 +62,13 @@ export async function renderHeatmap(images: ImageInput | readonly ImageInput[], 
     if ("embedding" in input) throw new HimapError("ERR_INVALID_ARG", phrase("the picture itself", `images[${i}]`, input));
     const picture = await decodeImage(input, { maxPixels, autoOrient, signal });
     if (picture.width !== placement.width || picture.height !== placement.height) {
-      throw new HimapError("ERR_INVALID_ARG", `expected ${placement.width} x ${placement.height} pixels for images[${i}] but received ${picture.width} x ${picture.height}`, {
-        hint: "hand in the pictures of the request, in its order, with its autoOrient",
-      });
+      throw new HimapError(
+        "ERR_INVALID_ARG",
+        `expected ${placement.width} x ${placement.height} pixels for images[${i}] but received ${picture.width} x ${picture.height}`,
+        {
+          hint: "hand in the pictures of the request, in its order, with its autoOrient",
+        },
+      );
     }
     rows.push(await drawRow(picture, placement, layers, token + layers.extra, size));
     token += layers.perImage;
@@ -82,18 +91,24 @@ function layersOf({ cuts, images, usage }: PrunedImages): Layers {
   const perImage = usage ? usage.imageTokens / images.length : rows * columns;
   const total = perImage * images.length;
   const layers: Layers = { perImage, extra: perImage - rows * columns, cuts: [], ranges: [] };
-  if (!Number.isInteger(perImage) || layers.extra < 0) throw new HimapError("ERR_INVALID_ARG", phrase(`${rows * columns} tokens or more per image`, "usage.imageTokens", usage?.imageTokens));
+  if (!Number.isInteger(perImage) || layers.extra < 0)
+    throw new HimapError(
+      "ERR_INVALID_ARG",
+      phrase(`${rows * columns} tokens or more per image`, "usage.imageTokens", usage?.imageTokens),
+    );
   let alive = new Uint8Array(total).fill(1);
   let list = Uint32Array.from(alive.keys());
   for (const cut of cuts) {
     const kept = new Uint8Array(total);
     for (const index of cut.kept) {
-      if (!alive[index]) throw new HimapError("ERR_INVALID_ARG", phrase("tokens alive before the cut", `kept before layer ${cut.before}`, index));
+      if (!alive[index])
+        throw new HimapError("ERR_INVALID_ARG", phrase("tokens alive before the cut", `kept before layer ${cut.before}`, index));
       kept[index] = 1;
     }
     let scores: Float32Array | undefined;
     if (cut.scores) {
-      if (cut.scores.length !== list.length) throw new HimapError("ERR_INVALID_ARG", phrase(`${list.length} scores`, `scores before layer ${cut.before}`, cut.scores));
+      if (cut.scores.length !== list.length)
+        throw new HimapError("ERR_INVALID_ARG", phrase(`${list.length} scores`, `scores before layer ${cut.before}`, cut.scores));
       scores = new Float32Array(total);
       for (const [rank, index] of list.entries()) scores[index] = cut.scores[rank]!;
     }
@@ -119,7 +134,13 @@ interface Panel {
 }
 
 /** The panels of one picture. `first` is the token of its first patch. */
-async function drawRow(picture: RawImage, placement: ImagePlacement, layers: Layers, first: number, size: number): Promise<Panel[]> {
+async function drawRow(
+  picture: RawImage,
+  placement: ImagePlacement,
+  layers: Layers,
+  first: number,
+  size: number,
+): Promise<Panel[]> {
   const { base, token, square } = await drawBase(picture, placement, size);
   const { width, height } = base;
   const patches = placement.grid[0] * placement.grid[1];
@@ -139,10 +160,19 @@ async function drawRow(picture: RawImage, placement: ImagePlacement, layers: Lay
   const source = new Canvas(width, height, paper);
   source.pixels.set(base.pixels);
   drawFrame(source, square, outline, Math.max(1, Math.round(size / 160)));
-  const panels: Panel[] = [{ canvas: source, captions: [`${placement.width} x ${placement.height}`, `${placement.grid[1]} x ${placement.grid[0]} patches`] }];
+  const panels: Panel[] = [
+    {
+      canvas: source,
+      captions: [`${placement.width} x ${placement.height}`, `${placement.grid[1]} x ${placement.grid[0]} patches`],
+    },
+  ];
   for (const { before, kept } of layers.cuts) {
     const count = kept.subarray(first, first + patches).reduce((sum, flag) => sum + flag, 0);
-    panels.push(panel([`before layer ${before}`, `${count} of ${patches} kept`], (colour, at) => (kept[at] ? colour : mix(grey(colour), dark, 0.72))));
+    panels.push(
+      panel([`before layer ${before}`, `${count} of ${patches} kept`], (colour, at) =>
+        kept[at] ? colour : mix(grey(colour), dark, 0.72),
+      ),
+    );
   }
   layers.cuts.forEach(({ before, alive, scores }, i) => {
     const range = layers.ranges[i];
@@ -158,7 +188,11 @@ async function drawRow(picture: RawImage, placement: ImagePlacement, layers: Lay
 }
 
 /** The picture at panel size on what padding adds, which patch each point belongs to (-1: none), and where the square lies. */
-async function drawBase(picture: RawImage, placement: ImagePlacement, size: number): Promise<{ base: Canvas; token: Int32Array; square: Rect }> {
+async function drawBase(
+  picture: RawImage,
+  placement: ImagePlacement,
+  size: number,
+): Promise<{ base: Canvas; token: Int32Array; square: Rect }> {
   const { placed, grid } = placement;
   const left = Math.min(0, placed.x);
   const top = Math.min(0, placed.y);
@@ -175,7 +209,11 @@ async function drawBase(picture: RawImage, placement: ImagePlacement, size: numb
   const shownHeight = Math.max(1, Math.min(Math.round(picture.height * scale), height - y));
   const raw = { width: picture.width, height: picture.height, channels: picture.channels };
   const sharp = await loadSharp();
-  const shown = await sharp(picture.pixels, { raw, limitInputPixels: false }).removeAlpha().resize(shownWidth, shownHeight, { fit: "fill" }).raw().toBuffer();
+  const shown = await sharp(picture.pixels, { raw, limitInputPixels: false })
+    .removeAlpha()
+    .resize(shownWidth, shownHeight, { fit: "fill" })
+    .raw()
+    .toBuffer();
   base.copy(x, y, shownWidth, shownHeight, shown);
 
   // A patch's edge on the panel is its exact edge on the picture, rounded to the nearest point.
@@ -188,7 +226,12 @@ async function drawBase(picture: RawImage, placement: ImagePlacement, size: numb
       token[i] = inside ? patchRow * grid[1] + patchColumn : -1;
     }
   }
-  const square = { x: (placed.x - left) * scale, y: (placed.y - top) * scale, width: placed.width * scale, height: placed.height * scale };
+  const square = {
+    x: (placed.x - left) * scale,
+    y: (placed.y - top) * scale,
+    width: placed.width * scale,
+    height: placed.height * scale,
+  };
   return { base, token, square };
 }
 
@@ -213,10 +256,15 @@ function drawFrame(canvas: Canvas, rect: Rect, colour: Colour, thickness: number
 function compose(rows: readonly Panel[][], size: number): Canvas {
   const scale = size >= 288 ? 2 : 1;
   const line = textSize("", scale)[1] + 2 * scale;
-  const widthOf = ({ canvas, captions }: Panel): number => Math.max(canvas.width, ...captions.map((caption) => textSize(caption, scale)[0]));
+  const widthOf = ({ canvas, captions }: Panel): number =>
+    Math.max(canvas.width, ...captions.map((caption) => textSize(caption, scale)[0]));
   const rowWidth = (row: readonly Panel[]): number => row.reduce((sum, panel) => sum + widthOf(panel) + gap, gap);
   const rowHeight = (row: readonly Panel[]): number => Math.max(...row.map(({ canvas }) => canvas.height)) + gap + 2 * line;
-  const page = new Canvas(Math.max(...rows.map(rowWidth)), rows.reduce((sum, row) => sum + rowHeight(row), gap), paper);
+  const page = new Canvas(
+    Math.max(...rows.map(rowWidth)),
+    rows.reduce((sum, row) => sum + rowHeight(row), gap),
+    paper,
+  );
   let y = gap;
   for (const row of rows) {
     let x = gap;
@@ -247,5 +295,7 @@ function drawScale(page: Canvas, x: number, y: number, width: number, scale: num
 
 async function encode({ pixels, width, height }: Canvas): Promise<Uint8Array> {
   const sharp = await loadSharp();
-  return sharp(pixels, { raw: { width, height, channels: 3 } }).png({ compressionLevel: 9 }).toBuffer();
+  return sharp(pixels, { raw: { width, height, channels: 3 } })
+    .png({ compressionLevel: 9 })
+    .toBuffer();
 }

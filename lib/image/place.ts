@@ -7,7 +7,13 @@ import type { ImageAspectRatio, ImagePlacement } from "../types.js";
  * @param side of the square that the model sees, in pixels
  * @param patch side of a patch, in pixels of that square; what is left over at the right and bottom edge is not seen
  */
-export function placeImage(width: number, height: number, side: number, patch: number, geometry: ImageAspectRatio): ImagePlacement {
+export function placeImage(
+  width: number,
+  height: number,
+  side: number,
+  patch: number,
+  geometry: ImageAspectRatio,
+): ImagePlacement {
   const patches = Math.floor(side / patch);
   const grid: [rows: number, columns: number] = [patches, patches];
   const seen = patches * patch;
@@ -16,7 +22,17 @@ export function placeImage(width: number, height: number, side: number, patch: n
     const canvas = Math.max(width, height);
     const extent = (canvas * seen) / side;
     // + 0 turns -0 into 0.
-    return { width, height, grid, placed: { x: -Math.floor((canvas - width) / 2) + 0, y: -Math.floor((canvas - height) / 2) + 0, width: extent, height: extent } };
+    return {
+      width,
+      height,
+      grid,
+      placed: {
+        x: -Math.floor((canvas - width) / 2) + 0,
+        y: -Math.floor((canvas - height) / 2) + 0,
+        width: extent,
+        height: extent,
+      },
+    };
   }
   // The shorter side becomes `side`, the longer one is truncated to whole pixels, so the two scales differ a little.
   const shorter = Math.min(width, height);

@@ -28,10 +28,17 @@ export interface PreparedImage {
  * Decodes on libuv's pool, resizes and normalises on the native module's own threads.
  * @throws ERR_INVALID_ARG, ERR_BAD_IMAGE, ERR_UNSUPPORTED_FILE, ERR_TOO_LARGE, ERR_ABORTED
  */
-export async function prepareImage(input: PictureInput, options: PrepareOptions, native: Pick<NativeModule, "preprocess">): Promise<PreparedImage> {
+export async function prepareImage(
+  input: PictureInput,
+  options: PrepareOptions,
+  native: Pick<NativeModule, "preprocess">,
+): Promise<PreparedImage> {
   const started = performance.now();
   const { signal, geometry, side, patch, mean, std } = options;
   const { pixels: source, width, height, channels } = await decodeImage(input, options);
-  const { pixels } = await orAbort(native.preprocess({ pixels: source, width, height, channels, geometry, side, mean, std }), signal);
+  const { pixels } = await orAbort(
+    native.preprocess({ pixels: source, width, height, channels, geometry, side, mean, std }),
+    signal,
+  );
   return { pixels, placement: placeImage(width, height, side, patch, geometry), decodeMs: performance.now() - started };
 }

@@ -48,7 +48,9 @@ function filePath(source: { path: string } | URL): string {
       throw new HimapError("ERR_INVALID_ARG", phrase("a file: URL of this machine", "image", source.href), { cause });
     }
   }
-  throw new HimapError("ERR_INVALID_ARG", phrase("a file: URL", "image", source.protocol), { hint: "nothing is fetched: hand in the bytes" });
+  throw new HimapError("ERR_INVALID_ARG", phrase("a file: URL", "image", source.protocol), {
+    hint: "nothing is fetched: hand in the bytes",
+  });
 }
 
 async function readImageFile(file: string): Promise<Uint8Array> {
@@ -59,7 +61,11 @@ async function readImageFile(file: string): Promise<Uint8Array> {
     const handle = await open(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
     try {
       const stat = await handle.stat();
-      if (!stat.isFile()) throw new HimapError("ERR_BAD_IMAGE", `${name}: expected a regular file for an image but received ${stat.isDirectory() ? "a directory" : "a device or pipe"}`);
+      if (!stat.isFile())
+        throw new HimapError(
+          "ERR_BAD_IMAGE",
+          `${name}: expected a regular file for an image but received ${stat.isDirectory() ? "a directory" : "a device or pipe"}`,
+        );
       checkLength(stat.size);
       const bytes = new Uint8Array(stat.size);
       let filled = 0;
@@ -74,7 +80,11 @@ async function readImageFile(file: string): Promise<Uint8Array> {
     }
   } catch (cause) {
     if (cause instanceof HimapError) throw cause;
-    throw new HimapError("ERR_BAD_IMAGE", `${name}: expected a readable file for an image but received ${(cause as NodeJS.ErrnoException).code ?? "an error"}`, { cause });
+    throw new HimapError(
+      "ERR_BAD_IMAGE",
+      `${name}: expected a readable file for an image but received ${(cause as NodeJS.ErrnoException).code ?? "an error"}`,
+      { cause },
+    );
   }
 }
 
@@ -87,7 +97,8 @@ async function readStream(stream: ReadableStream<Uint8Array>, signal: AbortSigna
     for (;;) {
       const { done, value } = await orAbort(reader.read(), signal);
       if (done) break;
-      if (!(value instanceof Uint8Array)) throw new HimapError("ERR_INVALID_ARG", phrase("Uint8Array chunks", "an image's stream", value));
+      if (!(value instanceof Uint8Array))
+        throw new HimapError("ERR_INVALID_ARG", phrase("Uint8Array chunks", "an image's stream", value));
       length += value.byteLength;
       checkLength(length);
       chunks.push(Uint8Array.from(value));

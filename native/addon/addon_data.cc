@@ -14,15 +14,18 @@ constexpr unsigned kMaxImageThreads = 4;
 void AddonData::create(Napi::Env env) {
   std::shared_ptr<AddonData> data(new AddonData(env));
   napi_value name = Napi::String::New(env, "himap");
-  napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr, deliver, &data->calls_);
+  napi_status status =
+      napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr, deliver, &data->calls_);
   if (status != napi_ok) throw Napi::Error::New(env);
   napi_unref_threadsafe_function(env, data->calls_);
 
   // Hooks run in reverse order, so this one ends our threads while the thread-safe function can still be called.
-  env.AddCleanupHook([](std::shared_ptr<AddonData>* held) {
-    (*held)->close();
-    delete held;
-  }, new std::shared_ptr<AddonData>(data));
+  env.AddCleanupHook(
+      [](std::shared_ptr<AddonData>* held) {
+        (*held)->close();
+        delete held;
+      },
+      new std::shared_ptr<AddonData>(data));
   env.SetInstanceData<std::shared_ptr<AddonData>>(new std::shared_ptr<AddonData>(data));
 }
 

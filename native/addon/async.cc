@@ -70,7 +70,8 @@ class Ticket {
 
 }  // namespace
 
-Napi::Promise run_async(AddonData& data, TaskThread& thread, std::function<void()> work, std::function<Napi::Value(Napi::Env)> done) {
+Napi::Promise run_async(AddonData& data, TaskThread& thread, std::function<void()> work,
+                        std::function<Napi::Value(Napi::Env)> done) {
   auto deferred = Napi::Promise::Deferred::New(data.env());
   const Napi::Promise promise = deferred.Promise();
   auto job = std::make_shared<Job>(Job{deferred, std::move(work), std::move(done), std::nullopt});

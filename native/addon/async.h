@@ -14,7 +14,8 @@ namespace himap {
 // Runs `work` on `thread`, then `done` on the JavaScript thread, whose value settles the promise. An exception of either
 // rejects it; so does a task that the thread drops because it is stopped (ERR_ABORTED). `work` must not touch a JavaScript
 // value: copy what it needs before. Both are destroyed on the JavaScript thread.
-Napi::Promise run_async(AddonData& data, TaskThread& thread, std::function<void()> work, std::function<Napi::Value(Napi::Env)> done);
+Napi::Promise run_async(AddonData& data, TaskThread& thread, std::function<void()> work,
+                        std::function<Napi::Value(Napi::Env)> done);
 
 // The exception being handled, as one of ours. Call inside a catch block.
 Error caught_error() noexcept;

@@ -30,7 +30,8 @@ Array to_typed_array(Napi::Env env, const std::vector<Element>& values) {
 Napi::Value preprocess_image(const Napi::CallbackInfo& info) {
   const Fields fields = argument_fields("preprocess", info);
   const std::string geometry = fields.string("geometry");
-  require(geometry == "pad" || geometry == "crop", Code::ERR_INVALID_ARG, "[preprocess] expected \"pad\" or \"crop\" for geometry but received \"" + geometry + "\"");
+  require(geometry == "pad" || geometry == "crop", Code::ERR_INVALID_ARG,
+          "[preprocess] expected \"pad\" or \"crop\" for geometry but received \"" + geometry + "\"");
   const std::vector<double> mean = fields.numbers("mean", 3);
   const std::vector<double> std = fields.numbers("std", 3);
 

@@ -8,23 +8,33 @@ namespace himap {
 namespace {
 
 [[noreturn]] void mismatch(const Fields& fields, const std::string& expected, const char* name, const Napi::Value& value) {
-  fail(Code::ERR_INVALID_ARG, std::string("[") + fields.where + "] expected " + expected + " for " + name + " but received " + describe(value));
+  fail(Code::ERR_INVALID_ARG,
+       std::string("[") + fields.where + "] expected " + expected + " for " + name + " but received " + describe(value));
 }
 
 }  // namespace
 
 std::string describe(const Napi::Value& value) {
   switch (value.Type()) {
-    case napi_undefined: return "undefined";
-    case napi_null: return "null";
+    case napi_undefined:
+      return "undefined";
+    case napi_null:
+      return "null";
     case napi_boolean:
-    case napi_number: return value.ToString().Utf8Value();
-    case napi_string: return "a string";
-    case napi_symbol: return "a symbol";
-    case napi_function: return "a function";
-    case napi_bigint: return "a bigint";
-    case napi_external: return "an external value";
-    case napi_object: return value.IsArray() ? "an array" : value.IsTypedArray() ? "a typed array" : "an object";
+    case napi_number:
+      return value.ToString().Utf8Value();
+    case napi_string:
+      return "a string";
+    case napi_symbol:
+      return "a symbol";
+    case napi_function:
+      return "a function";
+    case napi_bigint:
+      return "a bigint";
+    case napi_external:
+      return "an external value";
+    case napi_object:
+      return value.IsArray() ? "an array" : value.IsTypedArray() ? "a typed array" : "an object";
   }
   return "an unknown value";
 }
@@ -41,7 +51,8 @@ int64_t Fields::integer(const char* name, int64_t low, int64_t high) const {
 
 double Fields::number(const char* name) const {
   const Napi::Value value = object.Get(name);
-  if (!value.IsNumber() || !std::isfinite(value.As<Napi::Number>().DoubleValue())) mismatch(*this, "a finite number", name, value);
+  if (!value.IsNumber() || !std::isfinite(value.As<Napi::Number>().DoubleValue()))
+    mismatch(*this, "a finite number", name, value);
   return value.As<Napi::Number>().DoubleValue();
 }
 
@@ -53,11 +64,13 @@ std::string Fields::string(const char* name) const {
 
 std::vector<double> Fields::numbers(const char* name, uint32_t count) const {
   const Napi::Value value = object.Get(name);
-  if (!value.IsArray() || value.As<Napi::Array>().Length() != count) mismatch(*this, std::to_string(count) + " numbers", name, value);
+  if (!value.IsArray() || value.As<Napi::Array>().Length() != count)
+    mismatch(*this, std::to_string(count) + " numbers", name, value);
   std::vector<double> numbers;
   for (uint32_t i = 0; i < count; ++i) {
     const Napi::Value element = value.As<Napi::Array>().Get(i);
-    if (!element.IsNumber() || !std::isfinite(element.As<Napi::Number>().DoubleValue())) mismatch(*this, std::to_string(count) + " finite numbers", name, element);
+    if (!element.IsNumber() || !std::isfinite(element.As<Napi::Number>().DoubleValue()))
+      mismatch(*this, std::to_string(count) + " finite numbers", name, element);
     numbers.push_back(element.As<Napi::Number>().DoubleValue());
   }
   return numbers;
@@ -65,13 +78,16 @@ std::vector<double> Fields::numbers(const char* name, uint32_t count) const {
 
 std::vector<uint8_t> Fields::bytes(const char* name) const {
   const Napi::Value value = object.Get(name);
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) mismatch(*this, "a Uint8Array", name, value);
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+    mismatch(*this, "a Uint8Array", name, value);
   const auto array = value.As<Napi::Uint8Array>();
   return std::vector<uint8_t>(array.Data(), array.Data() + array.ElementLength());
 }
 
 Fields argument_fields(const char* where, const Napi::CallbackInfo& info) {
-  if (!info[0].IsObject()) fail(Code::ERR_INVALID_ARG, std::string("[") + where + "] expected an object for the argument but received " + describe(info[0]));
+  if (!info[0].IsObject())
+    fail(Code::ERR_INVALID_ARG,
+         std::string("[") + where + "] expected an object for the argument but received " + describe(info[0]));
   return {where, info[0].As<Napi::Object>()};
 }
 

@@ -79,7 +79,8 @@ Axis make_axis(int64_t length, int64_t canvas, int64_t start, int64_t resized, i
 inline uint8_t to_byte(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kFractionBits, 0, 255)); }
 
 // lanes[l] += sum over taps of weights[t] * block[t][l]; block: [taps, kLanes]
-inline __attribute__((always_inline)) void weigh_taps_body(int32_t* lanes, const uint8_t* block, const int32_t* weights, int32_t taps) {
+inline __attribute__((always_inline)) void weigh_taps_body(int32_t* lanes, const uint8_t* block, const int32_t* weights,
+                                                           int32_t taps) {
   int32_t sums[kLanes];
   for (int l = 0; l < kLanes; ++l) sums[l] = lanes[l];
   for (int32_t t = 0; t < taps; ++t) {
@@ -89,7 +90,8 @@ inline __attribute__((always_inline)) void weigh_taps_body(int32_t* lanes, const
 }
 
 // sums[i] += weight * row[i]
-inline __attribute__((always_inline)) void add_row_body(int32_t* __restrict sums, const uint8_t* __restrict row, int32_t weight, int64_t n) {
+inline __attribute__((always_inline)) void add_row_body(int32_t* __restrict sums, const uint8_t* __restrict row, int32_t weight,
+                                                        int64_t n) {
   for (int64_t i = 0; i < n; ++i) sums[i] += weight * row[i];
 }
 
@@ -98,14 +100,18 @@ struct Loops {
   void (*add_row)(int32_t*, const uint8_t*, int32_t, int64_t);
 };
 
-void weigh_taps_portable(int32_t* lanes, const uint8_t* block, const int32_t* weights, int32_t taps) { weigh_taps_body(lanes, block, weights, taps); }
+void weigh_taps_portable(int32_t* lanes, const uint8_t* block, const int32_t* weights, int32_t taps) {
+  weigh_taps_body(lanes, block, weights, taps);
+}
 void add_row_portable(int32_t* sums, const uint8_t* row, int32_t weight, int64_t n) { add_row_body(sums, row, weight, n); }
 
 #ifdef HIMAP_IMAGE_AVX2
 __attribute__((target("avx2"))) void weigh_taps_avx2(int32_t* lanes, const uint8_t* block, const int32_t* weights, int32_t taps) {
   weigh_taps_body(lanes, block, weights, taps);
 }
-__attribute__((target("avx2"))) void add_row_avx2(int32_t* sums, const uint8_t* row, int32_t weight, int64_t n) { add_row_body(sums, row, weight, n); }
+__attribute__((target("avx2"))) void add_row_avx2(int32_t* sums, const uint8_t* row, int32_t weight, int64_t n) {
+  add_row_body(sums, row, weight, n);
+}
 #endif
 
 Loops choose_loops() {
@@ -178,7 +184,8 @@ class RowBlock {
     for (int64_t i = 0; i < p_.side; ++i) {
       int32_t lanes[kLanes];
       for (int l = 0; l < kLanes; ++l) lanes[l] = kHalf + columns.outside[i] * layout_.background[l % 3];
-      const uint8_t* taps = pixels_.data() + (columns.count[i] == 0 ? 0 : static_cast<size_t>(columns.first[i] - first_) * kLanes);
+      const uint8_t* taps =
+          pixels_.data() + (columns.count[i] == 0 ? 0 : static_cast<size_t>(columns.first[i] - first_) * kLanes);
       loops_.weigh_taps(lanes, taps, columns.weights.data() + columns.offset[i], columns.count[i]);
       for (int r = 0; r < kBlockRows; ++r) {
         for (int c = 0; c < 3; ++c) bytes_[(r * p_.side + i) * 3 + c] = to_byte(lanes[r * 3 + c]);
@@ -199,7 +206,9 @@ class RowBlock {
   std::vector<uint8_t> bytes_;   // [kBlockRows, side, 3]
 };
 
-const uint8_t* source_row(const PreprocessParams& p, int64_t y, int32_t first) { return p.pixels + (y * p.width + first) * p.channels; }
+const uint8_t* source_row(const PreprocessParams& p, int64_t y, int32_t first) {
+  return p.pixels + (y * p.width + first) * p.channels;
+}
 
 // Source rows are read in order, resized, and added to the sums of the result rows that weigh them: neither pass keeps a
 // picture of its own.
@@ -269,7 +278,8 @@ std::vector<uint8_t> resample_vertical_first(const PreprocessParams& p, const La
 void check(const PreprocessParams& p) {
   const auto in_range = [](const char* name, int64_t value, int64_t high) {
     require(value >= 1 && value <= high, Code::ERR_INVALID_ARG,
-            std::string("[preprocess] expected 1 to ") + std::to_string(high) + " for " + name + " but received " + std::to_string(value));
+            std::string("[preprocess] expected 1 to ") + std::to_string(high) + " for " + name + " but received " +
+                std::to_string(value));
   };
   in_range("width", p.width, kMaxImageSide);
   in_range("height", p.height, kMaxImageSide);
@@ -278,10 +288,13 @@ void check(const PreprocessParams& p) {
           "[preprocess] expected 3 or 4 for channels but received " + std::to_string(p.channels));
   const auto bytes = static_cast<uint64_t>(p.width) * static_cast<uint64_t>(p.height) * static_cast<uint64_t>(p.channels);
   require(p.byte_length == bytes, Code::ERR_INVALID_ARG,
-          "[preprocess] expected width * height * channels = " + std::to_string(bytes) + " bytes for pixels but received " + std::to_string(p.byte_length));
+          "[preprocess] expected width * height * channels = " + std::to_string(bytes) + " bytes for pixels but received " +
+              std::to_string(p.byte_length));
   for (int c = 0; c < 3; ++c) {
-    require(p.mean[c] >= 0 && p.mean[c] <= 1, Code::ERR_INVALID_ARG, "[preprocess] expected 0 to 1 for mean but received " + std::to_string(p.mean[c]));
-    require(p.std[c] > 0 && p.std[c] < 1e6, Code::ERR_INVALID_ARG, "[preprocess] expected a positive number for std but received " + std::to_string(p.std[c]));
+    require(p.mean[c] >= 0 && p.mean[c] <= 1, Code::ERR_INVALID_ARG,
+            "[preprocess] expected 0 to 1 for mean but received " + std::to_string(p.mean[c]));
+    require(p.std[c] > 0 && p.std[c] < 1e6, Code::ERR_INVALID_ARG,
+            "[preprocess] expected a positive number for std but received " + std::to_string(p.std[c]));
   }
 }
 
@@ -291,12 +304,14 @@ Preprocessed preprocess(const PreprocessParams& p) {
   check(p);
   const Layout layout = make_layout(p);
   const Loops loops = choose_loops();
-  Preprocessed result{layout.vertical_first ? resample_vertical_first(p, layout, loops) : resample_horizontal_first(p, layout, loops), {}};
+  Preprocessed result{
+      layout.vertical_first ? resample_vertical_first(p, layout, loops) : resample_horizontal_first(p, layout, loops), {}};
   const auto area = static_cast<size_t>(p.side * p.side);
   result.pixels.resize(area * 3);
   for (int c = 0; c < 3; ++c) {
     float normalised[256];
-    for (int v = 0; v < 256; ++v) normalised[v] = (static_cast<float>(v) / 255.0f - static_cast<float>(p.mean[c])) / static_cast<float>(p.std[c]);
+    for (int v = 0; v < 256; ++v)
+      normalised[v] = (static_cast<float>(v) / 255.0f - static_cast<float>(p.mean[c])) / static_cast<float>(p.std[c]);
     float* plane = &result.pixels[area * c];
     for (size_t i = 0; i < area; ++i) plane[i] = normalised[result.bytes[i * 3 + c]];
   }

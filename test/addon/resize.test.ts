@@ -14,10 +14,17 @@ import { readTensors } from "../helpers/safetensors.js";
 const native = loadNative();
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 const limits = { maxPixels: 64_000_000, autoOrient: false };
-const resize = (image: RawImage, geometry: "pad" | "crop", side: number) => native.preprocess({ ...image, geometry, side, mean: clip.mean, std: clip.std });
+const resize = (image: RawImage, geometry: "pad" | "crop", side: number) =>
+  native.preprocess({ ...image, geometry, side, mean: clip.mean, std: clip.std });
 
 test("the 136 vectors of Pillow's bicubic are met bit for bit", async () => {
-  const vectors = JSON.parse(readFileSync(golden("resize-vectors.json"), "utf8")) as { width: number; height: number; side: number; geometry: "pad" | "crop"; sha256: string }[];
+  const vectors = JSON.parse(readFileSync(golden("resize-vectors.json"), "utf8")) as {
+    width: number;
+    height: number;
+    side: number;
+    geometry: "pad" | "crop";
+    sha256: string;
+  }[];
   assert.is(vectors.length, 136);
   for (const { width, height, side, geometry, sha256: expected } of vectors) {
     const { bytes } = await resize(formulaPicture(width, height), geometry, side);
@@ -27,8 +34,20 @@ test("the 136 vectors of Pillow's bicubic are met bit for bit", async () => {
 
 test("a picture of 500 x 334: whole and by its pixels", async () => {
   const expected = {
-    pad: { hash: "63394ae4ff1ac77e80008298daf2b78fc6d1f2dd4a9760976ce0f34545619bd2", at: { "0,0": [122, 116, 104], "168,168": [124, 55, 105], "10,60": [191, 251, 35], "335,275": [198, 169, 35], "200,100": [74, 124, 174] } },
-    crop: { hash: "8cb197cac692d9d181bfddbb2603c93035f0c340375fbce89b43b5b80e6891f2", at: { "0,0": [67, 117, 167], "168,168": [255, 49, 99], "10,60": [200, 144, 44], "335,335": [224, 18, 68] } },
+    pad: {
+      hash: "63394ae4ff1ac77e80008298daf2b78fc6d1f2dd4a9760976ce0f34545619bd2",
+      at: {
+        "0,0": [122, 116, 104],
+        "168,168": [124, 55, 105],
+        "10,60": [191, 251, 35],
+        "335,275": [198, 169, 35],
+        "200,100": [74, 124, 174],
+      },
+    },
+    crop: {
+      hash: "8cb197cac692d9d181bfddbb2603c93035f0c340375fbce89b43b5b80e6891f2",
+      at: { "0,0": [67, 117, 167], "168,168": [255, 49, 99], "10,60": [200, 144, 44], "335,335": [224, 18, 68] },
+    },
   };
   for (const geometry of ["pad", "crop"] as const) {
     const { bytes } = await resize(formulaPicture(500, 334), geometry, 336);
@@ -50,8 +69,12 @@ test("the fourth channel is ignored", async () => {
 
 for (const name of ["mha", "gqa", "full576", "hd128"]) {
   test(`the pictures of ${name} become what the reference saw`, async () => {
-    const { requests } = JSON.parse(readFileSync(golden(`${name}/case.json`), "utf8")) as { requests: { name: string; image?: { file: string; geometry: "pad" | "crop"; resized_sha256: string } }[] };
-    const config = JSON.parse(readFileSync(golden(`${name}/checkpoint/config.json`), "utf8")) as { vision_config: { image_size: number; patch_size: number } };
+    const { requests } = JSON.parse(readFileSync(golden(`${name}/case.json`), "utf8")) as {
+      requests: { name: string; image?: { file: string; geometry: "pad" | "crop"; resized_sha256: string } }[];
+    };
+    const config = JSON.parse(readFileSync(golden(`${name}/checkpoint/config.json`), "utf8")) as {
+      vision_config: { image_size: number; patch_size: number };
+    };
     const { image_size: side, patch_size: patch } = config.vision_config;
     for (const { name: request, image } of requests) {
       if (!image) continue;
@@ -59,7 +82,11 @@ for (const name of ["mha", "gqa", "full576", "hd128"]) {
       const decoded = await decodeImage({ path: golden(`${name}/${file}`) }, limits);
       assert.is(sha256((await resize(decoded, geometry, side)).bytes), image.resized_sha256, request);
       if (request !== "short") continue;
-      const prepared = await prepareImage({ path: golden(`${name}/${file}`) }, { ...limits, geometry, side, patch, ...clip }, native);
+      const prepared = await prepareImage(
+        { path: golden(`${name}/${file}`) },
+        { ...limits, geometry, side, patch, ...clip },
+        native,
+      );
       const expected = readTensors(golden(`${name}/short.safetensors`)).get("pixel_values")!.data;
       assert.is(prepared.pixels.length, expected.length);
       let worst = 0;
@@ -73,7 +100,15 @@ for (const name of ["mha", "gqa", "full576", "hd128"]) {
 
 test("a patch's middle on the picture is where the resize took it from", async () => {
   // Brightness runs along one axis, so that a patch's value says where it came from; steep enough to see a whole pixel.
-  for (const [width, height] of [[900, 600], [600, 900], [333, 1000], [512, 512], [1001, 47], [47, 1001], [301, 300]] as const) {
+  for (const [width, height] of [
+    [900, 600],
+    [600, 900],
+    [333, 1000],
+    [512, 512],
+    [1001, 47],
+    [47, 1001],
+    [301, 300],
+  ] as const) {
     for (const geometry of ["pad", "crop"] as const) {
       const { grid, placed } = placeImage(width, height, 336, 14, geometry);
       for (const axis of ["x", "y"] as const) {
@@ -85,14 +120,20 @@ test("a patch's middle on the picture is where the resize took it from", async (
         }
         const { bytes } = await resize({ pixels, width, height, channels: 3 }, geometry, 336);
         for (let patch = 0; patch < 24; patch++) {
-          const middle = axis === "x" ? placed.x + (placed.width * (patch + 0.5)) / grid[1] : placed.y + (placed.height * (patch + 0.5)) / grid[0];
+          const middle =
+            axis === "x"
+              ? placed.x + (placed.width * (patch + 0.5)) / grid[1]
+              : placed.y + (placed.height * (patch + 0.5)) / grid[0];
           // The other axis: the middle of the square is always on the picture.
           const seen = (line: number): number => bytes[(axis === "x" ? 168 * 336 + line : line * 336 + 168) * 3]!;
           const support = (2 * placed.width) / 336 + 1;
           if (middle < support || middle > length - support) continue;
           const value = (seen(patch * 14 + 6) + seen(patch * 14 + 7)) / 2;
           const allowed = 1.5 + (255 / length) * 0.51;
-          assert.ok(Math.abs(value - (255 * middle) / length) < allowed, `${width}x${height} ${geometry} ${axis} patch ${patch}: ${value} against ${(255 * middle) / length}`);
+          assert.ok(
+            Math.abs(value - (255 * middle) / length) < allowed,
+            `${width}x${height} ${geometry} ${axis} patch ${patch}: ${value} against ${(255 * middle) / length}`,
+          );
         }
       }
     }
@@ -104,7 +145,10 @@ test("several pictures at once, in any order, each get their own answer", async 
   const alone = [];
   for (const [width, height] of sizes) alone.push(sha256((await resize(formulaPicture(width, height), "crop", 56)).bytes));
   const together = await Promise.all(sizes.map(([width, height]) => resize(formulaPicture(width, height), "crop", 56)));
-  assert.equal(together.map(({ bytes }) => sha256(bytes)), alone);
+  assert.equal(
+    together.map(({ bytes }) => sha256(bytes)),
+    alone,
+  );
 });
 
 test("what the caller does to its bytes after the call changes nothing", async () => {
@@ -120,7 +164,27 @@ test("what the caller does to its bytes after the call changes nothing", async (
 
 test("arguments of any kind are refused with a code, and nothing else happens", async () => {
   const good = { ...formulaPicture(4, 4), geometry: "pad", side: 28, mean: clip.mean, std: clip.std };
-  const odd: unknown[] = [undefined, null, NaN, Infinity, -1, 0, 1.5, 2 ** 53, 1e308, "4", "", {}, [], [1, 2, 3], Symbol("s"), 4n, () => 4, new Float64Array(3), new DataView(new ArrayBuffer(4))];
+  const odd: unknown[] = [
+    undefined,
+    null,
+    NaN,
+    Infinity,
+    -1,
+    0,
+    1.5,
+    2 ** 53,
+    1e308,
+    "4",
+    "",
+    {},
+    [],
+    [1, 2, 3],
+    Symbol("s"),
+    4n,
+    () => 4,
+    new Float64Array(3),
+    new DataView(new ArrayBuffer(4)),
+  ];
   const fields = ["pixels", "width", "height", "channels", "geometry", "side", "mean", "std"];
   for (const field of fields) {
     for (const value of odd) {

@@ -6,7 +6,12 @@ import { loadNative, nativePath } from "../../lib/binding/load.js";
 import { runModule } from "../helpers/child.js";
 import { clip, formulaPicture } from "../helpers/pictures.js";
 
-const job = (width: number, height: number) => ({ ...formulaPicture(width, height), geometry: "pad" as const, side: 336, ...clip });
+const job = (width: number, height: number) => ({
+  ...formulaPicture(width, height),
+  geometry: "pad" as const,
+  side: 336,
+  ...clip,
+});
 
 /** What a worker or a child runs: the binary by its path, and a job that takes some 50 ms. */
 const setUp = `
@@ -35,7 +40,10 @@ test("workers terminated in the middle of jobs leave the process and its other w
 });
 
 test("a worker that ends by itself waits for its jobs", async () => {
-  const worker = new Worker(`const { parentPort } = require("node:worker_threads"); ${setUp} job().then((result) => parentPort.postMessage(result.bytes.length));`, { eval: true });
+  const worker = new Worker(
+    `const { parentPort } = require("node:worker_threads"); ${setUp} job().then((result) => parentPort.postMessage(result.bytes.length));`,
+    { eval: true },
+  );
   const messages: unknown[] = [];
   worker.on("message", (message) => messages.push(message));
   assert.is(await new Promise((resolve) => worker.once("exit", resolve)), 0);
@@ -43,7 +51,8 @@ test("a worker that ends by itself waits for its jobs", async () => {
 });
 
 test("a pending promise keeps the process alive, a settled one does not", async () => {
-  const { code, output } = await runModule(`import { createRequire } from "node:module"; const require = createRequire(import.meta.url); ${setUp}
+  const { code, output } =
+    await runModule(`import { createRequire } from "node:module"; const require = createRequire(import.meta.url); ${setUp}
     job().then(() => { console.log("first"); return job(); }).then(() => console.log("second"));`);
   assert.equal([code, output], [0, "first\nsecond\n"]);
 });
@@ -54,7 +63,8 @@ for (const [name, end, expected] of [
 ] as const) {
   test(`${name} in the middle of jobs ends the process with its own code`, async () => {
     for (let round = 0; round < 3; round++) {
-      const { code, signal } = await runModule(`import { createRequire } from "node:module"; const require = createRequire(import.meta.url); ${setUp}
+      const { code, signal } =
+        await runModule(`import { createRequire } from "node:module"; const require = createRequire(import.meta.url); ${setUp}
         for (let i = 0; i < 8; i++) job(); setTimeout(() => { ${end} }, ${round * 20});`);
       assert.equal([code, signal], [expected, null]);
     }
@@ -86,7 +96,10 @@ test("where there is no binary, the error says where it was looked for and what 
   const text = `import { loadNative } from "./lib/binding/load.ts";
     try { loadNative(); } catch (error) { console.log(error.code, error.message, error.hint); }`;
   const { output } = await runModule(text, [], { PREBUILDS_ONLY: "1", HIMAP_PREBUILD: "/nowhere" });
-  assert.match(output, /ERR_NO_BINARY expected a native binary for \S+ but none could be loaded: looked in .*build.Release.*prebuilds/);
+  assert.match(
+    output,
+    /ERR_NO_BINARY expected a native binary for \S+ but none could be loaded: looked in .*build.Release.*prebuilds/,
+  );
   assert.match(output, /npx himap build/);
 });
 

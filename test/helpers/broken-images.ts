@@ -40,7 +40,12 @@ function header(width: number, height: number, depth = 8, kind = 2): Buffer {
 
 /** A PNG that claims a size and holds the given rows. */
 function png(width: number, height: number, rows: Uint8Array, depth = 8, kind = 2): Buffer {
-  return Buffer.concat([signature, chunk("IHDR", header(width, height, depth, kind)), chunk("IDAT", deflateSync(rows)), chunk("IEND", Buffer.alloc(0))]);
+  return Buffer.concat([
+    signature,
+    chunk("IHDR", header(width, height, depth, kind)),
+    chunk("IDAT", deflateSync(rows)),
+    chunk("IEND", Buffer.alloc(0)),
+  ]);
 }
 
 function changed(bytes: Uint8Array, at: number, ...values: number[]): Uint8Array {
@@ -96,7 +101,11 @@ export async function brokenImages(): Promise<BrokenImage[]> {
     ["a PNG of 3 bits", png(2, 2, new Uint8Array(14), 3, 0), "ERR_BAD_IMAGE"],
     ["a PNG with too few rows", png(4, 4, new Uint8Array(13)), "ERR_BAD_IMAGE"],
     ["a palette PNG without its palette", png(2, 2, new Uint8Array(6), 8, 3), "ERR_BAD_IMAGE"],
-    ["a PNG without data", Buffer.concat([signature, chunk("IHDR", header(2, 2)), chunk("IEND", Buffer.alloc(0))]), "ERR_BAD_IMAGE"],
+    [
+      "a PNG without data",
+      Buffer.concat([signature, chunk("IHDR", header(2, 2)), chunk("IEND", Buffer.alloc(0))]),
+      "ERR_BAD_IMAGE",
+    ],
     ["a bomb: 20,000 x 20,000 of 1 bit", png(20_000, 20_000, new Uint8Array(2501 * 20_000), 1, 0), "ERR_TOO_LARGE"],
     ["a PNG one pixel above the limit", png(101, 10, new Uint8Array(304 * 10)), "ERR_TOO_LARGE", { maxPixels: 1009 }],
     ["a PNG 70,000 pixels long", png(70_000, 1, new Uint8Array(210_001)), "ERR_TOO_LARGE"],
@@ -114,14 +123,23 @@ export async function brokenImages(): Promise<BrokenImage[]> {
     ["a file URL of another machine", new URL("file://elsewhere/a.png"), "ERR_INVALID_ARG"],
     ["a stream that another reads", locked, "ERR_INVALID_ARG"],
     ["a stream of strings", new ReadableStream({ start: (controller) => controller.enqueue("text") }), "ERR_INVALID_ARG"],
-    ["a stream that fails", new ReadableStream({ start: (controller) => controller.error(new Error("cable cut")) }), "ERR_BAD_IMAGE"],
+    [
+      "a stream that fails",
+      new ReadableStream({ start: (controller) => controller.error(new Error("cable cut")) }),
+      "ERR_BAD_IMAGE",
+    ],
     ["a Blob of text", new Blob(["words"]), "ERR_BAD_IMAGE"],
     ["raw pixels too few", { ...raw, height: 3 }, "ERR_INVALID_ARG"],
     ["raw pixels of no width", { ...raw, width: 0, pixels: new Uint8Array(0) }, "ERR_INVALID_ARG"],
     ["raw pixels of half a pixel", { ...raw, width: 1.5 }, "ERR_INVALID_ARG"],
     ["raw pixels of NaN", { ...raw, width: NaN }, "ERR_INVALID_ARG"],
     ["raw pixels of one channel", { ...raw, channels: 1, pixels: new Uint8Array(4) }, "ERR_INVALID_ARG"],
-    ["raw pixels above the limit", { pixels: new Uint8Array(3000), width: 100, height: 10, channels: 3 }, "ERR_TOO_LARGE", { maxPixels: 999 }],
+    [
+      "raw pixels above the limit",
+      { pixels: new Uint8Array(3000), width: 100, height: 10, channels: 3 },
+      "ERR_TOO_LARGE",
+      { maxPixels: 999 },
+    ],
     ["raw floats", { ...raw, pixels: new Float32Array(12) }, "ERR_INVALID_ARG"],
   ];
   return bytes.map(([name, input, code, options]) => ({ name, input, code, ...(options && { options }) }));

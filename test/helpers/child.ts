@@ -17,7 +17,8 @@ export function runModule(text: string, nodeOptions: string[] = [], env: Record<
       timeout: 60_000,
     });
     let output = "";
-    for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (piece: string) => (output += piece));
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (piece: string) => (output += piece));
     child.on("close", (code, signal) => resolve({ code, signal, output }));
   });
 }

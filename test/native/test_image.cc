@@ -27,9 +27,15 @@ Picture make_picture(int64_t width, int64_t height, int64_t channels) {
 }
 
 PreprocessParams params_of(const Picture& picture, Geometry geometry, int64_t side) {
-  return {.pixels = picture.pixels.data(), .byte_length = picture.pixels.size(), .width = picture.width, .height = picture.height,
-          .channels = picture.channels, .geometry = geometry, .side = side,
-          .mean = {kMean[0], kMean[1], kMean[2]}, .std = {kStd[0], kStd[1], kStd[2]}};
+  return {.pixels = picture.pixels.data(),
+          .byte_length = picture.pixels.size(),
+          .width = picture.width,
+          .height = picture.height,
+          .channels = picture.channels,
+          .geometry = geometry,
+          .side = side,
+          .mean = {kMean[0], kMean[1], kMean[2]},
+          .std = {kStd[0], kStd[1], kStd[2]}};
 }
 
 double cubic(double x) {
@@ -80,7 +86,8 @@ Plane resize_rows(Plane plane, int64_t width) {
 
 // Pillow 13's order of the passes.
 Plane resize_plane(const Plane& plane, int64_t width, int64_t height) {
-  const int64_t less_height = static_cast<int64_t>(plane.size()) - height, less_width = static_cast<int64_t>(plane[0].size()) - width;
+  const int64_t less_height = static_cast<int64_t>(plane.size()) - height,
+                less_width = static_cast<int64_t>(plane[0].size()) - width;
   const bool vertical_first = less_height > 0 && less_height > 2 * less_width;
   return vertical_first ? resize_rows(resize_columns(plane, height), width) : resize_columns(resize_rows(plane, width), height);
 }
@@ -92,7 +99,8 @@ std::vector<uint8_t> naive(const Picture& picture, Geometry geometry, int64_t si
     const bool pad = geometry == Geometry::kPad;
     const int64_t width = pad ? longer : picture.width, height = pad ? longer : picture.height;
     const int64_t left = (width - picture.width) / 2, top = (height - picture.height) / 2;
-    Plane plane(static_cast<size_t>(height), std::vector<uint8_t>(static_cast<size_t>(width), static_cast<uint8_t>(kMean[c] * 255)));
+    Plane plane(static_cast<size_t>(height),
+                std::vector<uint8_t>(static_cast<size_t>(width), static_cast<uint8_t>(kMean[c] * 255)));
     for (int64_t y = 0; y < picture.height; ++y) {
       for (int64_t x = 0; x < picture.width; ++x) {
         plane[static_cast<size_t>(y + top)][static_cast<size_t>(x + left)] =
@@ -104,7 +112,8 @@ std::vector<uint8_t> naive(const Picture& picture, Geometry geometry, int64_t si
     const int64_t cut_left = (to_width - side) / 2, cut_top = (to_height - side) / 2;
     for (int64_t y = 0; y < side; ++y) {
       for (int64_t x = 0; x < side; ++x) {
-        out[static_cast<size_t>((y * side + x) * 3 + c)] = resized[static_cast<size_t>(y + cut_top)][static_cast<size_t>(x + cut_left)];
+        out[static_cast<size_t>((y * side + x) * 3 + c)] =
+            resized[static_cast<size_t>(y + cut_top)][static_cast<size_t>(x + cut_left)];
       }
     }
   }
@@ -115,8 +124,8 @@ void compare(int64_t width, int64_t height, int64_t channels, int64_t side) {
   const Picture picture = make_picture(width, height, channels);
   for (Geometry geometry : {Geometry::kPad, Geometry::kCrop}) {
     if (preprocess(params_of(picture, geometry, side)).bytes == naive(picture, geometry, side)) continue;
-    std::printf("  %lldx%lldx%lld to %lld, %s\n", static_cast<long long>(width), static_cast<long long>(height), static_cast<long long>(channels),
-                static_cast<long long>(side), geometry == Geometry::kPad ? "pad" : "crop");
+    std::printf("  %lldx%lldx%lld to %lld, %s\n", static_cast<long long>(width), static_cast<long long>(height),
+                static_cast<long long>(channels), static_cast<long long>(side), geometry == Geometry::kPad ? "pad" : "crop");
     CHECK(!"equal to the naive resize");
   }
 }

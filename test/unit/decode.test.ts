@@ -15,7 +15,10 @@ import { Random } from "../helpers/random.js";
 const options: DecodeOptions = { maxPixels: 1_000_000, autoOrient: false };
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 const file = (name: string): Buffer => readFileSync(golden(`pictures/${name}`));
-const expected = JSON.parse(file("expected.json").toString()) as Record<string, { width: number; height: number; sha256: string }>;
+const expected = JSON.parse(file("expected.json").toString()) as Record<
+  string,
+  { width: number; height: number; sha256: string }
+>;
 
 for (const [name, { width, height, sha256: hash }] of Object.entries(expected)) {
   test(`${name} decodes to Pillow's bytes`, async () => {
@@ -43,20 +46,31 @@ test("EXIF orientation is applied only when asked for", async () => {
   const turned = await decodeImage(file("oriented.jpg"), { ...options, autoOrient: true });
   assert.equal([plain.width, plain.height, turned.width, turned.height], [62, 46, 46, 62]);
   // Orientation 6: the first row is the right-hand side.
-  for (let x = 0; x < 62; x++) assert.equal([...turned.pixels.subarray((x * 46 + 45) * 3, (x * 46 + 45) * 3 + 3)], [...plain.pixels.subarray(x * 3, x * 3 + 3)]);
+  for (let x = 0; x < 62; x++)
+    assert.equal(
+      [...turned.pixels.subarray((x * 46 + 45) * 3, (x * 46 + 45) * 3 + 3)],
+      [...plain.pixels.subarray(x * 3, x * 3 + 3)],
+    );
 });
 
 test("bytes, Buffer, Blob, stream, path, URL and raw pixels give the same picture", async () => {
   const bytes = file("rgb.png");
-  const chunks = (size: number): ReadableStream<Uint8Array> => new ReadableStream({
-    start(controller) {
-      for (let at = 0; at < bytes.length; at += size) controller.enqueue(new Uint8Array(bytes.subarray(at, at + size)));
-      controller.close();
-    },
-  });
+  const chunks = (size: number): ReadableStream<Uint8Array> =>
+    new ReadableStream({
+      start(controller) {
+        for (let at = 0; at < bytes.length; at += size) controller.enqueue(new Uint8Array(bytes.subarray(at, at + size)));
+        controller.close();
+      },
+    });
   const forms = [
-    bytes, new Uint8Array(bytes), new Blob([new Uint8Array(bytes)]), chunks(7), chunks(1e6), { path: golden("pictures/rgb.png") },
-    pathToFileURL(golden("pictures/rgb.png")), Readable.toWeb(createReadStream(golden("pictures/rgb.png"))) as ReadableStream<Uint8Array>,
+    bytes,
+    new Uint8Array(bytes),
+    new Blob([new Uint8Array(bytes)]),
+    chunks(7),
+    chunks(1e6),
+    { path: golden("pictures/rgb.png") },
+    pathToFileURL(golden("pictures/rgb.png")),
+    Readable.toWeb(createReadStream(golden("pictures/rgb.png"))) as ReadableStream<Uint8Array>,
   ];
   for (const form of forms) assert.is(sha256((await decodeImage(form, options)).pixels), expected["rgb.png"]!.sha256);
   const raw = formulaPicture(5, 4);
@@ -64,7 +78,10 @@ test("bytes, Buffer, Blob, stream, path, URL and raw pixels give the same pictur
 });
 
 test("bytes overwritten or transferred after the call change nothing", async () => {
-  for (const spoil of [(bytes: Uint8Array) => bytes.fill(0), (bytes: Uint8Array) => structuredClone(bytes.buffer, { transfer: [bytes.buffer as ArrayBuffer] })]) {
+  for (const spoil of [
+    (bytes: Uint8Array) => bytes.fill(0),
+    (bytes: Uint8Array) => structuredClone(bytes.buffer, { transfer: [bytes.buffer as ArrayBuffer] }),
+  ]) {
     const bytes = new Uint8Array(file("lossy.webp"));
     const pending = decodeImage(bytes, options);
     spoil(bytes);
@@ -127,14 +144,26 @@ test("an abort ends waiting for a stream that never comes, for a turn, and befor
   }
   // Places in the queue come back: later pictures are decoded.
   const aborted = new AbortController();
-  const many = Array.from({ length: 50 }, () => decodeImage(file("baseline.jpg"), { ...options, signal: aborted.signal }).catch((error: unknown) => error));
+  const many = Array.from({ length: 50 }, () =>
+    decodeImage(file("baseline.jpg"), { ...options, signal: aborted.signal }).catch((error: unknown) => error),
+  );
   aborted.abort(reason);
   for (const error of await Promise.all(many)) assert.is((error as HimapError).code, "ERR_ABORTED");
   assert.is(sha256((await decodeImage(file("baseline.jpg"), options)).pixels), expected["baseline.jpg"]!.sha256);
 });
 
 test("2,000 mutated pictures are decoded or refused with a code", async () => {
-  const sources = ["baseline.jpg", "progressive.jpg", "cmyk.jpg", "rgb.png", "palette-alpha.png", "rgb-16-bit.png", "lossy.webp", "lossless.webp", "animated.webp"].map(file);
+  const sources = [
+    "baseline.jpg",
+    "progressive.jpg",
+    "cmyk.jpg",
+    "rgb.png",
+    "palette-alpha.png",
+    "rgb-16-bit.png",
+    "lossy.webp",
+    "lossless.webp",
+    "animated.webp",
+  ].map(file);
   const random = new Random(12345);
   const counts: Record<string, number> = {};
   for (let i = 0; i < 2000; i++) {
@@ -151,8 +180,13 @@ test("2,000 mutated pictures are decoded or refused with a code", async () => {
     }
     counts[outcome] = (counts[outcome] ?? 0) + 1;
   }
-  console.log(`NOTE: mutated pictures: ${Object.entries(counts).map(([name, count]) => `${count} ${name}`).join(", ")}`);
-  for (const code of Object.keys(counts)) assert.ok(["decoded", "ERR_BAD_IMAGE", "ERR_UNSUPPORTED_FILE", "ERR_TOO_LARGE"].includes(code), code);
+  console.log(
+    `NOTE: mutated pictures: ${Object.entries(counts)
+      .map(([name, count]) => `${count} ${name}`)
+      .join(", ")}`,
+  );
+  for (const code of Object.keys(counts))
+    assert.ok(["decoded", "ERR_BAD_IMAGE", "ERR_UNSUPPORTED_FILE", "ERR_TOO_LARGE"].includes(code), code);
 });
 
 test.run();

@@ -16,7 +16,11 @@ function plain(width: number, height: number): RawImage {
   return { pixels, width, height, channels: 3 };
 }
 
-async function draw(images: RawImage | RawImage[], result: PrunedImages, size = 336): Promise<{ data: Buffer; width: number; height: number }> {
+async function draw(
+  images: RawImage | RawImage[],
+  result: PrunedImages,
+  size = 336,
+): Promise<{ data: Buffer; width: number; height: number }> {
   const png = await renderHeatmap(images, result, { size });
   assert.equal([...png.subarray(0, 4)], [0x89, 0x50, 0x4e, 0x47]);
   const { data, info } = await sharp(png).raw().toBuffer({ resolveWithObject: true });
@@ -25,7 +29,12 @@ async function draw(images: RawImage | RawImage[], result: PrunedImages, size = 
 }
 
 /** The smallest rectangle around the points of a colour within a column range: [left, top, right, bottom]. */
-function boundsOf({ data, width, height }: { data: Buffer; width: number; height: number }, colour: number[], from: number, to: number): number[] {
+function boundsOf(
+  { data, width, height }: { data: Buffer; width: number; height: number },
+  colour: number[],
+  from: number,
+  to: number,
+): number[] {
   const bounds = [width, height, -1, -1];
   for (let y = 0; y < height; y++) {
     for (let x = from; x < to; x++) {
@@ -44,7 +53,8 @@ function boundsOf({ data, width, height }: { data: Buffer; width: number; height
 function expectedBounds({ width, height, placed, grid }: ImagePlacement, patch: number, left: number, size: number): number[] {
   const viewLeft = Math.min(0, placed.x);
   const viewTop = Math.min(0, placed.y);
-  const scale = size / Math.max(Math.max(width, placed.x + placed.width) - viewLeft, Math.max(height, placed.y + placed.height) - viewTop);
+  const scale =
+    size / Math.max(Math.max(width, placed.x + placed.width) - viewLeft, Math.max(height, placed.y + placed.height) - viewTop);
   const row = Math.floor(patch / grid[1]);
   const column = patch % grid[1];
   const x = (at: number): number => left + (placed.x + (placed.width * at) / grid[1] - viewLeft) * scale;
@@ -53,16 +63,27 @@ function expectedBounds({ width, height, placed, grid }: ImagePlacement, patch: 
 }
 
 for (const geometry of ["pad", "crop"] as const) {
-  for (const [width, height] of [[640, 427], [427, 640], [500, 500], [97, 33], [1999, 613]] as const) {
+  for (const [width, height] of [
+    [640, 427],
+    [427, 640],
+    [500, 500],
+    [97, 33],
+    [1999, 613],
+  ] as const) {
     test(`a kept patch is bright where it lies on a ${width} x ${height} picture with ${geometry}, and nothing else is`, async () => {
       const placement = placeImage(width, height, 336, 14, geometry);
       // In the middle, so that with `pad` the patch is on the picture.
       for (const patch of [12 * 24 + 11, 11 * 24 + 12, 13 * 24 + 12]) {
-        const page = await draw(plain(width, height), { images: [placement], cuts: [{ before: 2, kept: Uint32Array.of(patch) }] });
+        const page = await draw(plain(width, height), {
+          images: [placement],
+          cuts: [{ before: 2, kept: Uint32Array.of(patch) }],
+        });
         const panel = (page.width - 3 * gap) / 2;
         const left = 2 * gap + panel;
         const found = boundsOf(page, red, left, page.width);
-        expectedBounds(placement, patch, left, 336).forEach((edge, i) => assert.ok(Math.abs(edge - found[i]!) <= 1, `patch ${patch}: ${found} against edge ${edge}`));
+        expectedBounds(placement, patch, left, 336).forEach((edge, i) =>
+          assert.ok(Math.abs(edge - found[i]!) <= 1, `patch ${patch}: ${found} against edge ${edge}`),
+        );
       }
     });
   }
@@ -72,7 +93,10 @@ test("with nothing kept nothing is bright, with everything kept the square is", 
   const placement = placeImage(600, 400, 336, 14, "crop");
   const none = await draw(plain(600, 400), { images: [placement], cuts: [{ before: 16, kept: new Uint32Array(0) }] });
   assert.is(boundsOf(none, red, none.width / 2, none.width)[2], -1);
-  const all = await draw(plain(600, 400), { images: [placement], cuts: [{ before: 1, kept: Uint32Array.from({ length: 576 }, (_, i) => i) }] });
+  const all = await draw(plain(600, 400), {
+    images: [placement],
+    cuts: [{ before: 1, kept: Uint32Array.from({ length: 576 }, (_, i) => i) }],
+  });
   const [left, top, right, bottom] = boundsOf(all, red, all.width / 2, all.width) as [number, number, number, number];
   assert.ok(Math.abs(right - left - 224) <= 1 && Math.abs(bottom - top - 224) <= 1, `${[left, top, right, bottom]}`);
 });
@@ -94,8 +118,10 @@ test("scores colour the patches alive before their cut, from dark to pale, and l
     return [...page.data.subarray((y * page.width + x) * 3, (y * page.width + x) * 3 + 3)];
   };
   const lightness = ([red, green, blue]: number[]): number => red! * 0.299 + green! * 0.587 + blue! * 0.114;
-  for (let patch = 24; patch < 570; patch += 24) assert.ok(lightness(at(3, patch)) >= lightness(at(3, patch - 24)) - 1, `patch ${patch}`);
-  for (let patch = 24; patch < 288; patch += 24) assert.ok(lightness(at(4, patch)) <= lightness(at(4, patch - 24)) + 1, `patch ${patch}`);
+  for (let patch = 24; patch < 570; patch += 24)
+    assert.ok(lightness(at(3, patch)) >= lightness(at(3, patch - 24)) - 1, `patch ${patch}`);
+  for (let patch = 24; patch < 288; patch += 24)
+    assert.ok(lightness(at(4, patch)) <= lightness(at(4, patch - 24)) + 1, `patch ${patch}`);
   const [r, g, b] = at(4, 400) as [number, number, number];
   assert.ok(Math.max(r, g, b) - Math.min(r, g, b) < 10, `${[r, g, b]} is grey`);
 });
@@ -103,7 +129,11 @@ test("scores colour the patches alive before their cut, from dark to pale, and l
 test("several pictures get a row each, with their own tokens after a class row", async () => {
   const images = [placeImage(100, 100, 56, 14, "crop"), placeImage(100, 100, 56, 14, "crop")];
   // 17 tokens per picture: token 0 and 17 are class rows; 18 + 5 is patch 5 of the second.
-  const page = await draw([plain(100, 100), plain(100, 100)], { images, usage: { imageTokens: 34 }, cuts: [{ before: 1, kept: Uint32Array.of(17, 23) }] });
+  const page = await draw([plain(100, 100), plain(100, 100)], {
+    images,
+    usage: { imageTokens: 34 },
+    cuts: [{ before: 1, kept: Uint32Array.of(17, 23) }],
+  });
   const found = boundsOf(page, red, page.width / 2, page.width);
   const rowHeight = (page.height - gap) / 2;
   expectedBounds(images[1]!, 5, 2 * gap + (page.width - 3 * gap) / 2, 336).forEach((edge, i) => {
@@ -112,11 +142,21 @@ test("several pictures get a row each, with their own tokens after a class row",
 });
 
 test("pictures of extreme shape, of one pixel, and constant or odd scores are drawn", async () => {
-  for (const [width, height] of [[1, 1], [1, 3000], [3000, 1], [2, 65536]] as const) {
+  for (const [width, height] of [
+    [1, 1],
+    [1, 3000],
+    [3000, 1],
+    [2, 65536],
+  ] as const) {
     for (const geometry of ["pad", "crop"] as const) {
       const placement = placeImage(width, height, 336, 14, geometry);
       const kept = Uint32Array.of(0, 575);
-      for (const value of [0, NaN, Infinity]) await draw(plain(width, height), { images: [placement], cuts: [{ before: 2, kept, scores: new Float32Array(576).fill(value) }] }, 64);
+      for (const value of [0, NaN, Infinity])
+        await draw(
+          plain(width, height),
+          { images: [placement], cuts: [{ before: 2, kept, scores: new Float32Array(576).fill(value) }] },
+          64,
+        );
     }
   }
 });

@@ -4,7 +4,12 @@ import * as assert from "uvu/assert";
 import { placeImage } from "../../lib/image/place.js";
 
 test("pad: the grid is the square around the picture, the odd pixel on the far side", () => {
-  assert.equal(placeImage(500, 334, 336, 14, "pad"), { width: 500, height: 334, grid: [24, 24], placed: { x: 0, y: -83, width: 500, height: 500 } });
+  assert.equal(placeImage(500, 334, 336, 14, "pad"), {
+    width: 500,
+    height: 334,
+    grid: [24, 24],
+    placed: { x: 0, y: -83, width: 500, height: 500 },
+  });
   assert.equal(placeImage(335, 336, 336, 14, "pad").placed, { x: 0, y: 0, width: 336, height: 336 });
   assert.equal(placeImage(333, 336, 336, 14, "pad").placed, { x: -1, y: 0, width: 336, height: 336 });
   assert.equal(placeImage(1, 40, 336, 14, "pad").placed, { x: -19, y: 0, width: 40, height: 40 });
@@ -21,7 +26,12 @@ test("crop: the grid is the middle square, by the resized picture's whole pixels
 });
 
 test("pixels that fill no patch are left out at the right and bottom edge", () => {
-  assert.equal(placeImage(100, 100, 100, 14, "pad"), { width: 100, height: 100, grid: [7, 7], placed: { x: 0, y: 0, width: 98, height: 98 } });
+  assert.equal(placeImage(100, 100, 100, 14, "pad"), {
+    width: 100,
+    height: 100,
+    grid: [7, 7],
+    placed: { x: 0, y: 0, width: 98, height: 98 },
+  });
   assert.equal(placeImage(100, 100, 100, 14, "crop").placed, { x: 0, y: 0, width: 98, height: 98 });
 });
 
