@@ -2,6 +2,8 @@
 
 #include <dlfcn.h>
 
+#include <thread>
+
 namespace himap {
 namespace {
 
@@ -38,10 +40,29 @@ BackendProbe probe_backend(const std::string& folder, const std::string& name) {
   return probe;
 }
 
-Backend::Backend(const BackendApi& api, const DeviceOptions& options) : api_(api) {
+Backend::Backend(const BackendApi& api, const DeviceOptions& options, std::chrono::milliseconds watchdog)
+    : api_(api), watchdog_(watchdog) {
   char reason[256] = "";
   const int32_t code = api.open(&options, &device_, &info_, reason, sizeof(reason));
   if (code != 0) throw Error(static_cast<Code>(code), reason);
+}
+
+void Backend::wait() {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::microseconds kSpin{200};  // as short as a decode step's last operation
+  constexpr std::chrono::microseconds kNap{50};
+  const Clock::time_point start = Clock::now();
+  for (;;) {
+    int32_t idle = 0;
+    call(&BackendApi::poll, &idle);
+    if (idle) return;
+    const auto waited = Clock::now() - start;
+    if (waited > watchdog_) {
+      lost_ = true;
+      fail(Code::ERR_DEVICE_LOST, "[backend] the device did not finish within " + std::to_string(watchdog_.count()) + " ms");
+    }
+    if (waited > kSpin) std::this_thread::sleep_for(kNap);
+  }
 }
 
 }  // namespace himap

@@ -1,6 +1,7 @@
 // A backend's library opened at run time, and a device of it with errors as exceptions and buffers that free themselves.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
@@ -24,10 +25,15 @@ const BackendApi& load_backend(const std::string& folder, const std::string& nam
 /** Whether a backend can be used here. Never throws. */
 BackendProbe probe_backend(const std::string& folder, const std::string& name);
 
+/** How long a device may work without finishing before it counts as lost. */
+constexpr std::chrono::milliseconds kWatchdog{60'000};
+
 class Backend {
  public:
-  Backend(const BackendApi& api, const DeviceOptions& options);
-  ~Backend() { api_.close(device_); }
+  Backend(const BackendApi& api, const DeviceOptions& options, std::chrono::milliseconds watchdog = kWatchdog);
+  ~Backend() {
+    if (!lost_) api_.close(device_);
+  }
   Backend(const Backend&) = delete;
   Backend& operator=(const Backend&) = delete;
 
@@ -36,25 +42,52 @@ class Backend {
   /** Calls a function of the table: `call(&BackendApi::upload, to, from, bytes)`. */
   template <class... Parameters, class... Arguments>
   void call(int32_t (*BackendApi::*function)(Device*, Parameters...), Arguments&&... arguments) {
+    check_alive();
     check((api_.*function)(device_, std::forward<Arguments>(arguments)...));
   }
   /** Runs an operation: `run(&BackendApi::linear, params)`. */
   template <class Params>
   void run(int32_t (*BackendApi::*function)(Device*, const Params*), const Params& params) {
+    check_alive();
     check((api_.*function)(device_, &params));
   }
 
-  const BackendApi& api() const { return api_; }
-  Device* device() { return device_; }
+  /** Until everything asked for is done. ERR_DEVICE_LOST when the watchdog's time has passed. */
+  void wait();
+
+  /** `count` values out of device memory, once they are there. */
+  template <class T>
+  void download(T* to, const void* from, size_t count) {
+    wait();
+    call(&BackendApi::download, static_cast<void*>(to), from, count * sizeof(T));
+  }
+  void download_activations(float* to, const void* from, int64_t elements) {
+    wait();
+    call(&BackendApi::download_activations, to, from, elements);
+  }
+
+  void release(void* buffer) {
+    if (!lost_) api_.release(device_, buffer);
+  }
+  void release(Weight* weight) {
+    if (!lost_) api_.weight_release(device_, weight);
+  }
 
  private:
+  void check_alive() const {
+    require(!lost_, Code::ERR_DEVICE_LOST, "[backend] the device was lost; only a new process can use it again");
+  }
   void check(int32_t code) {
-    if (code != 0) throw Error(static_cast<Code>(code), api_.last_error(device_));
+    if (code == 0) return;
+    lost_ = static_cast<Code>(code) == Code::ERR_DEVICE_LOST;
+    throw Error(static_cast<Code>(code), lost_ ? "[backend] the device was lost" : api_.last_error(device_));
   }
 
   const BackendApi& api_;
   Device* device_ = nullptr;
   DeviceInfo info_{};
+  std::chrono::milliseconds watchdog_;
+  bool lost_ = false;  // after which no function of the table is called
 };
 
 /** Device memory. Grows on demand and never shrinks: a workspace that one step after another uses. */
@@ -100,7 +133,7 @@ class Buffer {
 
  private:
   void release() {
-    if (data_) backend_->api().release(backend_->device(), data_);
+    if (data_) backend_->release(data_);
     data_ = nullptr;
     bytes_ = 0;
   }
@@ -119,7 +152,7 @@ class WeightRef {
   WeightRef(WeightRef&& other) noexcept : backend_(other.backend_), weight_(std::exchange(other.weight_, nullptr)) {}
   WeightRef& operator=(WeightRef&&) = delete;
   ~WeightRef() {
-    if (weight_) backend_->api().weight_release(backend_->device(), weight_);
+    if (weight_) backend_->release(weight_);
   }
   const Weight* get() const { return weight_; }
 

@@ -2,7 +2,10 @@
 //
 // A backend is a shared library that exports `himap_backend`, which returns this table. Only plain C data crosses the
 // line: no C++ type, no exception. Every function returns a Code (kOk = 0) and leaves a sentence in last_error().
-// Calls on one device come from one thread and take effect in their order; `download` and `synchronize` wait.
+// Calls on one device come from one thread and take effect in their order. Nothing but `download` waits, and the engine
+// polls before it downloads, so that a device that hangs is noticed and never waited for.
+//
+// ERR_DEVICE_LOST says that the device will not answer any more: no function is called again after it, not even release.
 //
 // "Activations" are in the device's own type: float on the CPU. Buffers come from `allocate`; offsets and lengths are
 // the engine's business, so pointers into a buffer are as good as its start.
@@ -25,7 +28,7 @@
 namespace himap {
 
 /** Raised with every change of a struct or of the table: a stale library is refused. */
-constexpr uint32_t kBackendAbi = 1;
+constexpr uint32_t kBackendAbi = 2;
 
 struct Device;
 
@@ -68,7 +71,7 @@ struct BackendApi {
   int32_t (*download)(Device* device, void* to, const void* from, size_t bytes);
   int32_t (*upload_activations)(Device* device, void* to, const float* from, int64_t elements);
   int32_t (*download_activations)(Device* device, float* to, const void* from, int64_t elements);
-  int32_t (*synchronize)(Device* device);
+  int32_t (*poll)(Device* device, int32_t* idle);  // 1 in `idle` once everything asked for is done; never waits
 
   /** The parts' bytes stay valid until weight_release: a CPU uses them where they lie. */
   int32_t (*weight_import)(Device* device, const WeightPart* parts, int32_t n, WeightLayout layout, Weight** weight);

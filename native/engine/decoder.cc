@@ -46,15 +46,15 @@ void Decoder::prefill(const std::vector<const StepSequence*>& sequences, const v
       const int64_t first = segment.cu_rows[s];
       const int64_t elements = (segment.cu_rows[s + 1] - first) * config.hidden;
       std::vector<float>& out = results[s]->hidden.emplace_back(static_cast<size_t>(elements));
-      backend_.call(&BackendApi::download_activations, out.data(),
+      backend_.download_activations(out.data(),
                     static_cast<const void*>(h_.as<char>() + first * config.hidden * activation), elements);
     }
   };
   const auto keep_sums = [&](const Segment& segment, const SumsLayout& layout) {
     std::vector<float> sums(static_cast<size_t>(layout.floats));
     std::vector<uint8_t> votes(static_cast<size_t>(segment.rows));
-    backend_.call(&BackendApi::download, static_cast<void*>(sums.data()), sums_.as<const void>(), sums.size() * sizeof(float));
-    backend_.call(&BackendApi::download, static_cast<void*>(votes.data()), votes_.as<const void>(), votes.size());
+    backend_.download(sums.data(), sums_.as<void>(), sums.size());
+    backend_.download(votes.data(), votes_.as<void>(), votes.size());
     for (size_t s = 0; s < sequences.size(); ++s) {
       if (!sequences[s]->study_scores) continue;
       const std::vector<uint8_t> own(votes.begin() + segment.cu_rows[s], votes.begin() + segment.cu_rows[s + 1]);
@@ -149,8 +149,7 @@ void Decoder::prefill(const std::vector<const StepSequence*>& sequences, const v
       if (!cut) continue;
       const Segment& after = batch.segments[k + 1];
       std::vector<int32_t> index(static_cast<size_t>(after.cu_rows[s + 1] - after.cu_rows[s]));
-      backend_.call(&BackendApi::download, static_cast<void*>(index.data()),
-                    static_cast<const void*>(image_index_[k + 1].as<int32_t>() + after.cu_rows[s]), index.size() * sizeof(int32_t));
+      backend_.download(index.data(), image_index_[k + 1].as<int32_t>() + after.cu_rows[s], index.size());
       StepCutResult& out = results[s]->cuts.emplace_back();
       for (const int32_t image : index) {
         if (image >= 0) out.kept.push_back(static_cast<uint32_t>(image));
@@ -159,8 +158,7 @@ void Decoder::prefill(const std::vector<const StepSequence*>& sequences, const v
       const SelectSequence& selected = selection.sequences[s];
       if (selected.scores < 0) continue;
       out.scores.resize(static_cast<size_t>(selected.alive));
-      backend_.call(&BackendApi::download, static_cast<void*>(out.scores.data()),
-                    static_cast<const void*>(scores_[k].as<float>() + selected.scores), out.scores.size() * sizeof(float));
+      backend_.download(out.scores.data(), scores_[k].as<float>() + selected.scores, out.scores.size());
     }
   }
   for (size_t s = 0; s < sequences.size(); ++s) {
@@ -168,8 +166,7 @@ void Decoder::prefill(const std::vector<const StepSequence*>& sequences, const v
     const int64_t first = end.cu_rows[s];
     const int64_t rows = end.cu_rows[s + 1] - first;
     results[s]->positions.resize(static_cast<size_t>(rows));
-    backend_.call(&BackendApi::download, static_cast<void*>(results[s]->positions.data()),
-                  static_cast<const void*>(positions_.as<int32_t>() + first), static_cast<size_t>(rows) * sizeof(int32_t));
+    backend_.download(results[s]->positions.data(), positions_.as<int32_t>() + first, static_cast<size_t>(rows));
     const int64_t wanted = sequences[s]->study_logits_all ? rows : 1;
     const char* from = h_.as<char>() + (first + rows - wanted) * config.hidden * activation;
     backend_.run(&BackendApi::norm, NormParams{.x = from, .weight = model_.decoder.norm.weight.as<float>(), .maybe_bias = nullptr,
@@ -177,8 +174,7 @@ void Decoder::prefill(const std::vector<const StepSequence*>& sequences, const v
     void* logits = logits_.reserve(static_cast<size_t>(wanted * config.vocabulary) * sizeof(float));
     backend_.run(&BackendApi::logits, LogitsParams{.x = x_.as<void>(), .weight = model_.decoder.head.get(), .y = static_cast<float*>(logits), .rows = wanted});
     results[s]->logits.resize(static_cast<size_t>(wanted * config.vocabulary));
-    backend_.call(&BackendApi::download, static_cast<void*>(results[s]->logits.data()), static_cast<const void*>(logits),
-                  results[s]->logits.size() * sizeof(float));
+    backend_.download(results[s]->logits.data(), logits, results[s]->logits.size());
   }
 }
 
@@ -340,11 +336,12 @@ void Decoder::finish(const std::vector<const StepSequence*>& sequences, const vo
   std::vector<int32_t> host_ids(n * kCandidates);
   std::vector<float> host_best(n * kCandidates);
   std::vector<float> host_lse(n);
-  backend_.call(&BackendApi::download, static_cast<void*>(host_ids.data()), static_cast<const void*>(ids), host_ids.size() * sizeof(int32_t));
-  backend_.call(&BackendApi::download, static_cast<void*>(host_best.data()), static_cast<const void*>(best), host_best.size() * sizeof(float));
-  backend_.call(&BackendApi::download, static_cast<void*>(host_lse.data()), static_cast<const void*>(lse), host_lse.size() * sizeof(float));
+  backend_.download(host_ids.data(), ids, host_ids.size());
+  backend_.download(host_best.data(), best, host_best.size());
+  backend_.download(host_lse.data(), lse, host_lse.size());
   const auto kept = static_cast<int64_t>(std::min<int64_t>(kCandidates, config.vocabulary));
   for (size_t r = 0; r < n; ++r) {
+    require(!std::isnan(host_lse[r]), Code::ERR_BAD_CHECKPOINT, "[decoder] the logits are not numbers: weights hold NaN or infinity, or a sum overflowed");
     const auto id = host_ids.begin() + static_cast<int64_t>(r) * kCandidates;
     const auto value = host_best.begin() + static_cast<int64_t>(r) * kCandidates;
     results[r]->candidates.push_back({{id, id + kept}, {value, value + kept}, host_lse[r]});

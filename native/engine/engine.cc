@@ -21,7 +21,7 @@ Model::Progress or_nothing(const Model::Progress& progress) {
 }  // namespace
 
 Engine::Engine(std::string_view manifest, const EngineOptions& options, const Model::Progress& progress)
-    : backend_(load_backend(options.library_folder, options.backend), DeviceOptions{options.threads}),
+    : backend_(load_backend(options.library_folder, options.backend), DeviceOptions{options.threads}, options.watchdog),
       model_(backend_, parse_manifest(manifest), options.copy_weights, or_nothing(progress)),
       pool_(backend_,
             KvLayout{options.kv_type, static_cast<int32_t>(model_.config.kv_heads), static_cast<int32_t>(model_.config.head_dim)},
@@ -50,7 +50,7 @@ StepOutput Engine::step(const StepInput& input, uint64_t ticket) {
     const int64_t elements = static_cast<int64_t>(input.images.size()) * model_.config.image_tokens * model_.config.hidden;
     features = features_.reserve(static_cast<size_t>(elements * backend_.info().activation_bytes));
     vision_.encode(input.images, features_.as<void>(), output.images, check);
-    backend_.call(&BackendApi::synchronize);
+    backend_.wait();
     output.timings.vision = milliseconds_since(start);
   }
 

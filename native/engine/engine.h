@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -22,6 +23,7 @@ struct EngineOptions {
   bool copy_weights = false;
   DType kv_type = DType::kF32;
   int64_t kv_pages = 0;
+  std::chrono::milliseconds watchdog = kWatchdog;
 };
 
 struct EngineInfo {

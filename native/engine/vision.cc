@@ -38,7 +38,7 @@ void Vision::encode(const std::vector<StepImage>& images, void* features, std::v
   for (size_t i = 0; i < images.size(); ++i) {
     if (!images[i].return_features) continue;
     results[i].features.resize(static_cast<size_t>(elements));
-    backend_.call(&BackendApi::download_activations, results[i].features.data(),
+    backend_.download_activations(results[i].features.data(),
                  static_cast<const void*>(static_cast<char*>(features) + static_cast<int64_t>(i) * bytes), elements);
   }
 }
@@ -125,7 +125,7 @@ void Vision::encode_chunk(const std::vector<const StepImage*>& images, const std
     if (!images[static_cast<size_t>(i)]->return_vision) continue;
     std::vector<float>& out = results[static_cast<size_t>(i)]->vision;
     out.resize(static_cast<size_t>(tokens * width));
-    backend_.call(&BackendApi::download_activations, out.data(),
+    backend_.download_activations(out.data(),
                  static_cast<const void*>(static_cast<const char*>(patches) + i * tokens * width * activation), tokens * width);
   }
 

@@ -157,8 +157,12 @@ int32_t download_activations(Device* device, float* to, const void* from, int64_
   return copy_floats(device, to, from, elements);
 }
 
-int32_t synchronize(Device* device) {
-  return on_device(device, [] {});
+/** Every operation here has ended when its function returns. */
+int32_t poll(Device* device, int32_t* idle) {
+  return on_device(device, [&] {
+    check_pointer(idle, "poll", "idle");
+    *idle = 1;
+  });
 }
 
 int32_t weight_import(Device* device, const WeightPart* parts, int32_t n, WeightLayout layout, Weight** weight) {
@@ -207,7 +211,7 @@ constexpr BackendApi kApi = {
     .download = copy,
     .upload_activations = upload_activations,
     .download_activations = download_activations,
-    .synchronize = synchronize,
+    .poll = poll,
     .weight_import = weight_import,
     .weight_release = weight_release,
     .patch_embed = entry<PatchEmbedParams, patch_embed>,
