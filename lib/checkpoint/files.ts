@@ -23,7 +23,7 @@ function unreadable(name: string, cause: unknown): never {
 }
 
 /** Opens `name` in `folder`, hands it to `use`, and closes it; undefined where there is no such file. */
-async function withFile<T>(folder: string, name: string, use: (file: FileHandle, bytes: number) => Promise<T>): Promise<T | undefined> {
+export async function withFile<T>(folder: string, name: string, use: (file: FileHandle, bytes: number) => Promise<T>): Promise<T | undefined> {
   let file: FileHandle;
   try {
     // Without O_NONBLOCK opening a pipe would wait for a writer.

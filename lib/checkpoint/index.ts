@@ -12,6 +12,7 @@ import { fault } from "./fault.js";
 import { readJsonFile } from "./files.js";
 import type { JsonObject } from "./json.js";
 import { writeManifest } from "./manifest.js";
+import { isOriginal, towerConfigFile } from "./original.js";
 import { readPreprocessing } from "./preprocessing.js";
 import { readWeights } from "./shards.js";
 import { findTensors } from "./tensors.js";
@@ -44,8 +45,8 @@ async function readProcessor(folder: string): Promise<{ object: JsonObject | und
 }
 
 /**
- * Opens a LLaVA checkpoint in the Hugging Face layout: reads config and headers, checks all of them against each other,
- * and says where each tensor lies. No weight is read.
+ * Opens a LLaVA checkpoint, in the Hugging Face layout or converted from the original one: reads config and headers, checks
+ * all of them against each other, and says where each tensor lies. No weight is read.
  *
  * @param folder The folder as it is published; files may be links, as in the Hub's cache.
  * @throws HimapError
@@ -67,12 +68,13 @@ export async function openCheckpoint(folder: string, options: { signal?: AbortSi
     );
   }
   const generation = await readJsonFile(folder, "generation_config.json");
-  const facts = readConfig(config.object, generation?.object);
+  const tower = isOriginal(config.object) ? await readJsonFile(folder, towerConfigFile) : undefined;
+  const facts = readConfig(config.object, generation?.object, tower?.object);
   const processor = await readProcessor(folder);
   const preprocessing = readPreprocessing(processor.object, processor.file, facts.model.vision.imageSize);
 
   throwIfAborted(signal);
-  const weights = await readWeights(folder, signal);
+  const weights = await readWeights(folder, facts.layout, signal);
   throwIfAborted(signal);
   const tensors = findTensors(facts, weights);
   const files = weights.map(({ path, bytes }) => ({ path, bytes }));
@@ -85,9 +87,9 @@ export async function openCheckpoint(folder: string, options: { signal?: AbortSi
     manifest: writeManifest({ config: facts.model, files, tensors }),
     parameters: countParameters(tensors),
     tokens: facts.tokens,
-    preprocessing,
-    template: llava.templates.hf,
-    fingerprint: hash([packageVersion, config.text, ...weights.flatMap(({ name, header }) => [name, header])]),
+    preprocessing: { ...preprocessing, imageAspectRatio: facts.imageAspectRatio ?? preprocessing.imageAspectRatio },
+    template: llava.templates[facts.layout],
+    fingerprint: hash([packageVersion, config.text, ...(tower ? [tower.text] : []), ...weights.flatMap(({ name, header }) => [name, header])]),
   };
 }
 

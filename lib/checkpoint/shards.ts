@@ -3,43 +3,63 @@
 import { readdir } from "node:fs/promises";
 
 import { throwIfAborted } from "./abort.js";
+import type { Layout } from "./config.js";
 import { fault, quote, tensorIn } from "./fault.js";
 import { readJsonFile, readWeightsFile, type WeightsFile } from "./files.js";
 import { describe, type JsonObject } from "./json.js";
 import { canonicalName } from "./names.js";
 
-const single = "model.safetensors";
-const index = "model.safetensors.index.json";
+/** A form in which weights are published: one file, or an index that names several. */
+export interface WeightsFormat {
+  single: string;
+  index: string;
+  /** What every file's name ends in. */
+  suffix: string;
+  /** Undefined where there is no such file. */
+  read(folder: string, name: string): Promise<WeightsFile | undefined>;
+}
+
+export const safetensors: WeightsFormat = {
+  single: "model.safetensors",
+  index: "model.safetensors.index.json",
+  suffix: ".safetensors",
+  read: readWeightsFile,
+};
+
 const shardLimit = 1000;
 
 /** What to say where there are no safetensors: most often the weights are there in another format. */
-async function noWeights(folder: string): Promise<never> {
+async function noWeights(folder: string, layout: Layout): Promise<never> {
   const names = await readdir(folder);
   const other = names.sort().find((name) => /\.(?:bin|pt|pth|ckpt|gguf|ggml|msgpack|h5|onnx|npz)$/.test(name));
   if (other !== undefined) {
+    const vision = layout === "original" ? " --vision CLIP_FOLDER" : "";
     fault("ERR_UNSUPPORTED_FILE", other, "safetensors", "the weights", "another format", {
-      hint: "save the model with safetensors, or take a published copy that has them",
+      hint: other.endsWith(".bin")
+        ? `convert it once: himap weights convert ${folder} OUT${vision}`
+        : "save the model with safetensors, or take a published copy that has them",
     });
   }
-  return fault("ERR_BAD_CHECKPOINT", folder, `${single} or ${index}`, "the weights", "neither");
+  return fault("ERR_BAD_CHECKPOINT", folder, `${safetensors.single} or ${safetensors.index}`, "the weights", "neither");
 }
 
 /** A shard stands beside its index: nothing that leads elsewhere is followed. */
-function checkShardName(name: string): void {
+function checkShardName(name: string, { index, suffix }: WeightsFormat): void {
   if (!/^[^/\\\0:]+$/.test(name) || name === "." || name === "..") {
     fault("ERR_BAD_CHECKPOINT", index, "plain names of files in the same folder", "weight_map", describe(name));
   }
-  if (!name.endsWith(".safetensors")) fault("ERR_UNSUPPORTED_FILE", index, "names of safetensors files", "weight_map", describe(name));
+  if (!name.endsWith(suffix)) fault("ERR_UNSUPPORTED_FILE", index, `names that end in ${suffix}`, "weight_map", describe(name));
 }
 
 /** Reads `weight_map`: shard name -> tensors that it must hold. */
-function readWeightMap(object: JsonObject): Map<string, Set<string>> {
+function readWeightMap(object: JsonObject, format: WeightsFormat): Map<string, Set<string>> {
+  const { index } = format;
   const map = object.get("weight_map");
   if (!(map instanceof Map)) fault("ERR_BAD_CHECKPOINT", index, "an object", "weight_map", describe(map));
   const shards = new Map<string, Set<string>>();
   for (const [tensor, shard] of map) {
     if (typeof shard !== "string") fault("ERR_BAD_CHECKPOINT", index, "a file name", `weight_map ${quote(tensor)}`, describe(shard));
-    checkShardName(shard);
+    checkShardName(shard, format);
     const tensors = shards.get(shard);
     if (tensors === undefined) shards.set(shard, new Set([tensor]));
     else tensors.add(tensor);
@@ -77,25 +97,33 @@ function checkShard(shard: WeightsFile, wanted: Set<string>): void {
 }
 
 /**
- * Opens the headers of all weights files, in the order of their names.
- * @throws HimapError ERR_UNSUPPORTED_FILE where the weights are in another format; ERR_TENSOR_MISSING, ERR_TENSOR_EXTRA or
- * ERR_BAD_CHECKPOINT where shards and index disagree.
+ * Opens the headers of all weights files of one format, in the order of their names; undefined where the folder has neither
+ * the one file nor the index.
+ * @throws HimapError ERR_TENSOR_MISSING, ERR_TENSOR_EXTRA or ERR_BAD_CHECKPOINT where shards and index disagree.
  */
-export async function readWeights(folder: string, signal: AbortSignal | undefined): Promise<WeightsFile[]> {
-  const whole = await readWeightsFile(folder, single);
+export async function findWeights(folder: string, format: WeightsFormat, signal: AbortSignal | undefined): Promise<WeightsFile[] | undefined> {
+  const whole = await format.read(folder, format.single);
   if (whole !== undefined) return [whole];
-  const listed = await readJsonFile(folder, index);
-  if (listed === undefined) return noWeights(folder);
+  const listed = await readJsonFile(folder, format.index);
+  if (listed === undefined) return undefined;
 
   const files: WeightsFile[] = [];
-  const shards = readWeightMap(listed.object);
+  const shards = readWeightMap(listed.object, format);
   for (const name of [...shards.keys()].sort()) {
     throwIfAborted(signal);
-    const shard = await readWeightsFile(folder, name);
-    if (shard === undefined) fault("ERR_BAD_CHECKPOINT", name, `the file that ${index} names`, "the weights", "no such file");
+    const shard = await format.read(folder, name);
+    if (shard === undefined) fault("ERR_BAD_CHECKPOINT", name, `the file that ${format.index} names`, "the weights", "no such file");
     files.push(shard);
   }
   checkOwners(files);
   for (const shard of files) checkShard(shard, shards.get(shard.name)!);
   return files;
+}
+
+/**
+ * Opens the headers of a folder's safetensors.
+ * @throws HimapError as `findWeights`; ERR_UNSUPPORTED_FILE where the weights are in another format.
+ */
+export async function readWeights(folder: string, layout: Layout, signal: AbortSignal | undefined): Promise<WeightsFile[]> {
+  return (await findWeights(folder, safetensors, signal)) ?? noWeights(folder, layout);
 }

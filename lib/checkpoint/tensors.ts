@@ -16,6 +16,9 @@ export interface ExpectedTensor {
   used: boolean;
 }
 
+/** A file of weights, as far as its tensors are looked for. */
+type NamedTensors = Pick<WeightsFile, "name" | "tensors">;
+
 /** What decides which tensors there are. */
 type TensorFacts = Pick<ConfigFacts, "model" | "towerLayers" | "tiedHead">;
 
@@ -88,7 +91,7 @@ function isWeightType(type: string): type is WeightType {
   return type === "F32" || type === "F16" || type === "BF16";
 }
 
-function checkTensor(file: WeightsFile, tensor: StoredTensor, { shape }: ExpectedTensor): WeightType {
+function checkTensor(file: NamedTensors, tensor: StoredTensor, { shape }: ExpectedTensor): WeightType {
   if (!isWeightType(tensor.type)) {
     fault("ERR_TENSOR_SHAPE", tensorIn(file.name, tensor.name), "F32, F16 or BF16", "its type", tensor.type);
   }
@@ -107,7 +110,7 @@ function checkTensor(file: WeightsFile, tensor: StoredTensor, { shape }: Expecte
  * @throws HimapError ERR_TENSOR_MISSING, ERR_TENSOR_EXTRA, ERR_TENSOR_SHAPE, and ERR_BAD_CHECKPOINT for two stored names of
  * one tensor.
  */
-export function findTensors(facts: TensorFacts, files: WeightsFile[]): TensorEntry[] {
+export function findTensors(facts: TensorFacts, files: NamedTensors[]): TensorEntry[] {
   const expected = new Map(expectedTensors(facts).map((tensor) => [tensor.name, tensor]));
   const found = new Map<string, TensorEntry & { stored: string }>();
   for (const [index, file] of files.entries()) {

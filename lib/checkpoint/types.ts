@@ -59,7 +59,8 @@ export interface Checkpoint {
   manifest: string;
   /** Elements of `tensors`, a shared range counted once. */
   parameters: number;
-  tokens: { bos: number; eos: number; image: number };
+  /** Ids; the original layout has none for an image. */
+  tokens: { bos: number; eos: number; image?: number };
   preprocessing: { imageAspectRatio: ImageAspectRatio; mean: [number, number, number]; std: [number, number, number] };
   template: TemplateName;
   /** SHA-256 over config.json, every safetensors header and the package version, hexadecimal. */

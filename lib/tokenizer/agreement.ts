@@ -6,7 +6,7 @@ import type { Tokenizer } from "./types.js";
 export interface ModelTokens {
   /** Rows of the embedding: more than the tokenizer's ids where it is padded, never fewer. */
   vocabulary: number;
-  tokens: { bos: number; eos: number; image: number };
+  tokens: { bos: number; eos: number; image?: number };
 }
 
 /**
@@ -24,7 +24,7 @@ export function checkAgreement(tokenizer: Tokenizer, { vocabulary, tokens }: Mod
     [imageToken, tokens.image, tokenizer.specialId(imageToken)],
   ] as const;
   for (const [name, ofModel, ofTokenizer] of pairs) {
-    if (ofTokenizer === undefined || ofTokenizer === ofModel) continue;
+    if (ofModel === undefined || ofTokenizer === undefined || ofTokenizer === ofModel) continue;
     fault("ERR_BAD_CHECKPOINT", where, `${ofModel}, as the model's config has it`, `the id of ${name}`, String(ofTokenizer));
   }
 }

@@ -301,7 +301,7 @@ const configs: BrokenCheckpoint[] = [
   { name: "a config above the limit", code: "ERR_TOO_LARGE", says: ["config.json", "32000000"], spoil: write("config.json", " ".repeat(32_000_001)) },
   { name: "another kind of model", code: "ERR_UNSUPPORTED_MODEL", says: ["config.json", "model_type", '"llava_next"'], edit: top("model_type", "llava_next") },
   { name: "no kind of model", code: "ERR_UNSUPPORTED_MODEL", says: ["config.json", "model_type", "nothing"], edit: top("model_type", undefined) },
-  { name: "the original layout", code: "ERR_UNSUPPORTED_FILE", says: ["config.json", "original LLaVA layout"], edit: top("mm_vision_tower", "openai/clip-vit-large-patch14-336") },
+  { name: "the original layout of LLaVA 1.0", code: "ERR_UNSUPPORTED_MODEL", says: ["config.json", "mm_projector_type"], edit: top("mm_vision_tower", "openai/clip-vit-large-patch14-336") },
   { name: "another decoder", code: "ERR_UNSUPPORTED_MODEL", says: ["text_config.model_type", '"mistral"'], edit: text("model_type", "mistral") },
   { name: "another tower", code: "ERR_UNSUPPORTED_MODEL", says: ["vision_config.model_type", '"siglip_vision_model"'], edit: vision("model_type", "siglip_vision_model") },
   { name: "another activation", code: "ERR_UNSUPPORTED_MODEL", says: ["text_config.hidden_act", '"gelu"'], edit: text("hidden_act", "gelu") },

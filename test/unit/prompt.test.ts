@@ -58,7 +58,7 @@ for (const name of ["mha", "gqa", "full576", "hd128", "original"]) {
   test(`${name}: text, ids and span of every request`, async () => {
     const { image_tokens: imageTokens, requests } = caseOf(name);
     const tokenizer = await loadTokenizer(`${golden(name)}checkpoint`);
-    const template = name === "original" ? llava.templates.original : llava.templates.hf;
+    const template = name === "original" ? llava.templates.original : llava.templates.huggingface;
     assert.is(tokenizer.specialId(llava.imageToken), name === "original" ? undefined : 400);
     assert.is(requests.length, 4);
     for (const request of requests) {
