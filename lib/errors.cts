@@ -63,11 +63,11 @@ export class HimapError extends Error {
   /** Whether the same call may succeed later without a change. */
   readonly retryable: boolean;
   /** What the caller can do about it. */
-  readonly hint?: string;
+  declare readonly hint?: string;
   /** Every fault found, when several were found together. */
-  readonly faults?: readonly string[];
+  declare readonly faults?: readonly string[];
   /** With ERR_ABORTED and ERR_TIMEOUT: the `Result`, without `finishReason`, of what was generated before the end. */
-  readonly partial?: unknown;
+  declare readonly partial?: unknown;
 
   constructor(code: ErrorCode, message: string, options: HimapErrorOptions = {}) {
     super(message, "cause" in options ? { cause: options.cause } : undefined);
