@@ -10,6 +10,7 @@ import { limits, planDefaults } from "../lib/defaults.js";
 import { pagesOf } from "../lib/model.js";
 import { presets } from "../lib/pruning/presets.cjs";
 import { resolvePruning } from "../lib/pruning/resolve.js";
+import { bytesText, countText, table } from "../lib/text.js";
 import type { ImageAspectRatio, Preset, TemplateName } from "../lib/types.js";
 
 export interface InspectOptions {
@@ -157,27 +158,6 @@ export async function inspect(folder: string, options: InspectOptions = {}): Pro
       policies,
     },
   };
-}
-
-const units = ["bytes", "kB", "MB", "GB", "TB"];
-
-/** Bytes in three figures: `14.1 GB`. */
-function bytesText(bytes: number): string {
-  let power = 0;
-  let value = bytes;
-  for (; value >= 999.5 && power < units.length - 1; power++) value /= 1000;
-  return `${power === 0 ? value : value.toPrecision(3)} ${units[power]}`;
-}
-
-function countText(count: number): string {
-  return count >= 1e9 ? `${(count / 1e9).toFixed(2)} billion` : count >= 1e6 ? `${(count / 1e6).toFixed(2)} million` : String(count);
-}
-
-/** Columns as wide as their widest cell; the first to the left, others to the right. */
-function table(rows: string[][]): string[] {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  const pad = (cell: string, column: number): string => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!));
-  return rows.map((row) => `  ${row.map(pad).join("   ")}`);
 }
 
 /** An inspection as a page for a terminal, without the final line end. */

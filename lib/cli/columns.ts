@@ -1,0 +1,62 @@
+/** Two answers beside each other: redrawn in place on a terminal, one below the other elsewhere. */
+
+import { printable, wrap } from "../text.js";
+import type { Terminal } from "./command.js";
+
+/** An answer as it comes: `title`, then its text, then what it took. */
+export interface Column {
+  title: string;
+  text: string;
+  facts: string[];
+}
+
+export class Columns {
+  readonly #terminal: Terminal;
+  readonly #columns: readonly Column[];
+  #drawn = 0;
+  /** Off a terminal: the column being written, and how much of its text is. */
+  #current = -1;
+  #written = 0;
+
+  constructor(terminal: Terminal, titles: readonly string[]) {
+    this.#terminal = terminal;
+    this.#columns = titles.map((title) => ({ title, text: "", facts: [] }));
+  }
+
+  /** Adds to a column; off a terminal columns must come in their order. */
+  async add(index: number, text: string, facts: string[] = []): Promise<void> {
+    const column = this.#columns[index]!;
+    column.text += text;
+    column.facts.push(...facts);
+    if (this.#terminal.isTerminal.output) await this.#redraw();
+    else await this.#append(index, column);
+  }
+
+  async #redraw(): Promise<void> {
+    const lines = layOut(this.#columns, this.#terminal.columns);
+    const up = this.#drawn > 0 ? `\x1b[${this.#drawn}A` : "";
+    this.#drawn = lines.length;
+    await this.#terminal.write(up + lines.map((line) => `\x1b[2K${line}\n`).join(""));
+  }
+
+  async #append(index: number, { title, text, facts }: Column): Promise<void> {
+    if (index !== this.#current) {
+      [this.#current, this.#written] = [index, 0];
+      await this.#terminal.write(`  ${title}: `);
+    }
+    await this.#terminal.write(text.slice(this.#written));
+    this.#written = text.length;
+    if (facts.length > 0) await this.#terminal.write(`\n${facts.map((fact) => `    ${fact}\n`).join("")}`);
+  }
+}
+
+/** The lines of a block, without line ends; none is longer than `width`. */
+export function layOut(columns: readonly Column[], width: number): string[] {
+  const own = Math.floor((width - 1 - 3 * columns.length) / columns.length);
+  const blocks = columns.map(({ title, text, facts }) => ({ head: title, text: wrap(printable(text), own), facts: facts.flatMap((fact) => wrap(fact, own)) }));
+  const depth = Math.max(...blocks.map(({ text }) => text.length));
+  // Facts start on one line, below the longer answer.
+  const lists = blocks.map(({ head, text, facts }) => [head, ...text, ...Array<string>(depth - text.length).fill(""), ...facts]);
+  const height = Math.max(...lists.map(({ length }) => length));
+  return Array.from({ length: height }, (_, i) => `  ${lists.map((list) => (list[i] ?? "").padEnd(own)).join(" | ")}`.trimEnd());
+}

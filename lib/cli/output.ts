@@ -1,0 +1,60 @@
+/** What commands write: JSON with typed arrays as arrays, files, and the figures of an answer. */
+
+import { writeFile } from "node:fs/promises";
+
+import { phrase } from "../check.js";
+import { HimapError } from "../errors.cjs";
+import { bytesText, flopsText, millisecondsText, percentText } from "../text.js";
+import type { Result } from "../types.js";
+
+/** One line of JSON. */
+export function jsonText(value: unknown): string {
+  return `${JSON.stringify(value, (_, part: unknown) => (ArrayBuffer.isView(part) ? Array.from(part as Uint32Array) : part))}\n`;
+}
+
+/** @throws HimapError ERR_INVALID_ARG where the file cannot be written */
+export async function writeOutput(file: string, bytes: Uint8Array, option: string): Promise<void> {
+  try {
+    await writeFile(file, bytes);
+  } catch (cause) {
+    throw new HimapError("ERR_INVALID_ARG", `${phrase("a file that can be written", option, file)} (${(cause as NodeJS.ErrnoException).code})`, { cause });
+  }
+}
+
+/** Milliseconds from the request to its first token. */
+export function firstTokenMs({ timings: { queue, decode, vision, prefill } }: Pick<Result, "timings">): number {
+  return queue + decode + vision + prefill;
+}
+
+/** Tokens per second behind the first one, or `undefined` where there are none. */
+export function tokensPerSecond({ timings, usage }: Pick<Result, "timings" | "usage">): number | undefined {
+  return usage.completionTokens > 1 && timings.generate > 0 ? ((usage.completionTokens - 1) / timings.generate) * 1000 : undefined;
+}
+
+/** Image tokens in each stage and how deep it is: `144 in 2 layers, 72 in 6, 18 in 8`. */
+export function stagesText({ cuts, usage }: Pick<Result, "cuts" | "usage">, layers: number): string {
+  const bounds = [0, ...cuts.map(({ before }) => before), layers];
+  const stages = bounds.slice(1).map((end, i) => ({ depth: end - bounds[i]!, tokens: i === 0 ? usage.imageTokens : cuts[i - 1]!.kept.length }));
+  return stages
+    .filter(({ depth }) => depth > 0)
+    .map(({ depth, tokens }, i) => `${tokens} in ${depth}${i === 0 ? " layers" : ""}`)
+    .join(", ");
+}
+
+export function prefillText({ flops }: Pick<Result, "flops">): string {
+  const share = flops.prefill / flops.prefillUnpruned;
+  return share < 1 ? `${flopsText(flops.prefill)}, ${percentText(share)} of the unpruned` : flopsText(flops.prefill);
+}
+
+/** What an answer took, in three lines. */
+export function statisticsText(result: Result, layers: number): string {
+  const { usage, timings, kvBytes, finishReason } = result;
+  const rate = tokensPerSecond(result);
+  const parts = (["queue", "decode", "vision", "prefill"] as const).filter((part) => timings[part] >= 0.05);
+  return [
+    `${usage.promptTokens} tokens in${usage.imageTokens > 0 ? `, image tokens ${stagesText(result, layers)}` : ""}; ${usage.completionTokens} out (${finishReason})`,
+    `first token ${millisecondsText(firstTokenMs(result))} (${parts.map((part) => `${part} ${millisecondsText(timings[part])}`).join(", ")})${rate === undefined ? "" : `, then ${rate.toPrecision(3)} tokens/s`}`,
+    `prefill ${prefillText(result)}; KV ${bytesText(kvBytes)}`,
+    "",
+  ].join("\n");
+}
