@@ -19,7 +19,7 @@ import { expectedTensors, type ExpectedTensor } from "../lib/checkpoint/tensors.
 import type { WeightType } from "../lib/checkpoint/types.js";
 import { packageRoot } from "../lib/package.js";
 import { encodeWeights, typeBytes } from "./number-formats.js";
-import { safetensorsHeader } from "./safetensors-writer.js";
+import { indexFile, safetensorsHeader, shardIndex, shardName } from "./safetensors-writer.js";
 
 type Json = Record<string, unknown>;
 
@@ -200,7 +200,7 @@ export async function makeRandom(folder: string, { shape, type, shards: count, s
   const weightMap: Record<string, string> = {};
   let total = 0;
   for (const [index, shard] of shards.entries()) {
-    const name = shards.length === 1 ? "model.safetensors" : `model-${number(index + 1)}-of-${number(shards.length)}.safetensors`;
+    const name = shardName(index, shards.length);
     const file = await open(path.join(folder, name), "w");
     try {
       const stored = shard.map((tensor) => ({ name: publishedName(tensor.name), type, shape: tensor.shape, bytes: bytesOf(tensor) }));
@@ -214,12 +214,8 @@ export async function makeRandom(folder: string, { shape, type, shards: count, s
       await file.close();
     }
   }
-  if (shards.length > 1) await json("model.safetensors.index.json", { metadata: { total_size: total }, weight_map: weightMap });
+  if (shards.length > 1) await writeFile(path.join(folder, indexFile), shardIndex(weightMap, total));
   return total;
-}
-
-function number(index: number): string {
-  return String(index).padStart(5, "0");
 }
 
 /** The default tokenizer is that of the model that ships. */

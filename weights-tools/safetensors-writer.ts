@@ -1,4 +1,4 @@
-/** The beginning of a safetensors file, as the usual writer makes it. */
+/** The beginning of a safetensors file, as the usual writer makes it, and the names of several. */
 
 export interface TensorToWrite {
   name: string;
@@ -21,4 +21,18 @@ export function safetensorsHeader(tensors: readonly TensorToWrite[]): Uint8Array
   start.writeBigUInt64LE(BigInt(padded));
   json.copy(start, 8);
   return start;
+}
+
+/** Where the tensors lie that several files share out. */
+export const indexFile = "model.safetensors.index.json";
+
+/** Name of one file of `count`, as published checkpoints have it. */
+export function shardName(index: number, count: number): string {
+  const number = (value: number): string => String(value).padStart(5, "0");
+  return count === 1 ? "model.safetensors" : `model-${number(index + 1)}-of-${number(count)}.safetensors`;
+}
+
+/** Text of the index of several files. */
+export function shardIndex(weightMap: Record<string, string>, totalBytes: number): string {
+  return `${JSON.stringify({ metadata: { total_size: totalBytes }, weight_map: weightMap }, undefined, 2)}\n`;
 }

@@ -75,14 +75,17 @@ function messagesOf(name: string, request: GoldenRequest): Message[] {
 
 const slice = ({ shape, data }: Tensor, index: number): Float32Array => data.subarray(index * (data.length / shape[0]!), (index + 1) * (data.length / shape[0]!));
 
-/** Defines and runs the tests of one case. */
-export function goldenSuite(name: string): void {
+/**
+ * Defines and runs the tests of one case.
+ * @param checkpoint The folder to open. Default: the case's own.
+ */
+export function goldenSuite(name: string, checkpoint = `${folderOf(name)}checkpoint`): void {
   const golden = JSON.parse(readFileSync(`${folderOf(name)}case.json`, "utf8")) as GoldenCase;
   const test = suite(`golden ${name}`);
   let engine: Engine;
   test.before(async () => {
     const geometry = golden.requests[0]!.image!.geometry;
-    engine = await load(`${folderOf(name)}checkpoint`, { imageAspectRatio: geometry });
+    engine = await load(checkpoint, { imageAspectRatio: geometry });
   });
   test.after(() => engine.dispose());
 

@@ -1,0 +1,243 @@
+/**
+ * Writes a checkpoint whose weights are pickles as one folder of safetensors. Of LLaVA's original layout the vision tower is
+ * a checkpoint of its own, which joins the folder. Tensors are copied byte for byte through one buffer, so memory does not
+ * grow with the model; the folder appears under its name only once it is complete and has been opened.
+ */
+
+import { mkdtemp, open, rename, rm, stat, writeFile, type FileHandle } from "node:fs/promises";
+import path from "node:path";
+
+import { readConfig, type Layout } from "../lib/checkpoint/config.js";
+import { fault } from "../lib/checkpoint/fault.js";
+import { readBoundedFile, readJsonFile, type WeightsFile } from "../lib/checkpoint/files.js";
+import { openCheckpoint } from "../lib/checkpoint/index.js";
+import { canonicalName, originalTower } from "../lib/checkpoint/names.js";
+import { isOriginal, towerConfigFile } from "../lib/checkpoint/original.js";
+import { findWeights, safetensors } from "../lib/checkpoint/shards.js";
+import { findTensors } from "../lib/checkpoint/tensors.js";
+import { HimapError } from "../lib/errors.cjs";
+import type { LoadProgress } from "../lib/types.js";
+import { abortedError } from "../lib/watch.js";
+import { readInto } from "./byte-source.js";
+import { indexFile, safetensorsHeader, shardIndex, shardName } from "./safetensors-writer.js";
+import { torchFormat } from "./torch-file.js";
+
+export interface ConvertOptions {
+  /** Folder of the CLIP checkpoint that an original checkpoint was trained with. Not for the Hugging Face layout. */
+  vision?: string | undefined;
+  /** Bytes of tensors after which a new file begins. Default 5,000,000,000. */
+  shardBytes?: number | undefined;
+  /** Bytes copied so far, and in all. */
+  onProgress?: ((progress: Pick<LoadProgress, "loaded" | "total">) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export interface Conversion {
+  /** Absolute. */
+  folder: string;
+  layout: Layout;
+  files: { name: string; bytes: number }[];
+  tensors: number;
+  /** Of all tensors. */
+  bytes: number;
+}
+
+/** A tensor and where its bytes come from. */
+interface Copy {
+  /** As it is to be stored. */
+  name: string;
+  type: string;
+  shape: number[];
+  bytes: number;
+  from: WeightsFile;
+  offset: number;
+}
+
+const defaultShardBytes = 5e9;
+const bufferBytes = 8 << 20;
+/** Files that go along unchanged where they are there; of generation_config.json a load takes ids only. */
+const companions = [
+  "generation_config.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+];
+const processors = ["preprocessor_config.json", "processor_config.json"];
+const companionLimit = 64_000_000;
+
+async function readFiles(folder: string, names: readonly string[]): Promise<[name: string, bytes: Uint8Array][]> {
+  const files: [string, Uint8Array][] = [];
+  for (const name of names) {
+    const bytes = await readBoundedFile(folder, name, companionLimit);
+    if (bytes !== undefined) files.push([name, bytes]);
+  }
+  return files;
+}
+
+async function requireJson(folder: string): Promise<NonNullable<Awaited<ReturnType<typeof readJsonFile>>>> {
+  return (await readJsonFile(folder, "config.json")) ?? fault("ERR_BAD_CHECKPOINT", folder, "config.json", "the checkpoint", "no such file");
+}
+
+async function requireWeights(folder: string, signal: AbortSignal | undefined): Promise<WeightsFile[]> {
+  const found = (await findWeights(folder, safetensors, signal)) ?? (await findWeights(folder, torchFormat, signal));
+  return found ?? fault("ERR_BAD_CHECKPOINT", folder, `${safetensors.single}, ${torchFormat.single} or an index of either`, "the weights", "neither");
+}
+
+/** The vision half of a CLIP checkpoint, under the names that LLaVA gives it. */
+function towerFiles(files: WeightsFile[]): WeightsFile[] {
+  return files.map((file) => ({
+    ...file,
+    tensors: file.tensors
+      .filter(({ name }) => name.startsWith("vision_model."))
+      .map((tensor) => ({ ...tensor, name: originalTower + tensor.name })),
+  }));
+}
+
+/** What is to be written: files with their contents, and tensors. */
+interface Job {
+  layout: Layout;
+  texts: [name: string, bytes: Uint8Array][];
+  tensors: Copy[];
+}
+
+/** Reads configs and headers, and checks that together they are a complete model. */
+async function plan(folder: string, { vision, signal }: ConvertOptions): Promise<Job> {
+  const config = await requireJson(folder);
+  const original = isOriginal(config.object);
+  if (original && vision === undefined) {
+    fault("ERR_INVALID_ARG", "weights convert", "the folder of a CLIP checkpoint", "vision", "nothing", {
+      hint: `${folder} is of LLaVA's original layout, whose vision tower is a checkpoint of its own: ${String(config.object.get("mm_vision_tower"))}`,
+    });
+  }
+  if (!original && vision !== undefined) {
+    fault("ERR_INVALID_ARG", "weights convert", "no folder", "vision", JSON.stringify(vision), { hint: `${folder} has a vision tower of its own` });
+  }
+  const tower = vision === undefined ? undefined : await requireJson(vision);
+  const generation = await readJsonFile(folder, "generation_config.json");
+  const facts = readConfig(config.object, generation?.object, tower?.object);
+
+  let files = await requireWeights(folder, signal);
+  if (vision !== undefined && config.object.get("unfreeze_mm_vision_tower") !== true) {
+    // LLaVA's code loads the separate tower even where a copy was saved, unless the tower was trained.
+    const own = files.map((file) => ({ ...file, tensors: file.tensors.filter(({ name }) => !name.startsWith("model.vision_tower.")) }));
+    files = [...own, ...towerFiles(await requireWeights(vision, signal))];
+  }
+  const stored = new Map(files.flatMap(({ tensors }) => tensors.map(({ name }) => [canonicalName(name), name] as const)));
+  const tensors = findTensors(facts, files).map((entry): Copy => ({ ...entry, name: stored.get(entry.name) ?? entry.name, from: files[entry.file]! }));
+  return {
+    layout: facts.layout,
+    texts: [
+      ["config.json", config.text],
+      ...(tower ? [[towerConfigFile, tower.text] as [string, Uint8Array]] : []),
+      ...(await readFiles(folder, companions)),
+      ...(await readFiles(vision ?? folder, processors)),
+    ],
+    // A tied head has no bytes of its own.
+    tensors: tensors.filter(({ name }) => !(facts.tiedHead && canonicalName(name) === "lm_head.weight")),
+  };
+}
+
+/** Runs of tensors of about `shardBytes`, within each the wider types first, so that every tensor is aligned. */
+function shardsOf(tensors: Copy[], shardBytes: number): Copy[][] {
+  const shards: Copy[][] = [];
+  let bytes = Infinity;
+  for (const tensor of tensors) {
+    if (bytes > 0 && bytes + tensor.bytes > shardBytes) {
+      shards.push([]);
+      bytes = 0;
+    }
+    shards.at(-1)!.push(tensor);
+    bytes += tensor.bytes;
+  }
+  const width = ({ type }: Copy): number => (type === "F32" ? 4 : 2);
+  return shards.map((shard) => [...shard].sort((left, right) => width(right) - width(left)));
+}
+
+async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let written = 0; written < bytes.length; ) written += (await file.write(bytes, written)).bytesWritten;
+}
+
+/** Copies tensors into one new file through `buffer`. */
+async function writeShard(to: string, shard: Copy[], buffer: Uint8Array, onBytes: (bytes: number) => void): Promise<number> {
+  const file = await open(to, "wx");
+  const sources = new Map<string, FileHandle>();
+  try {
+    const header = safetensorsHeader(shard);
+    await writeAll(file, header);
+    for (const { from, offset, bytes } of shard) {
+      const source = sources.get(from.path) ?? (await open(from.path));
+      sources.set(from.path, source);
+      for (let done = 0; done < bytes; ) {
+        const piece = buffer.subarray(0, Math.min(buffer.length, bytes - done));
+        await readInto(source, piece, offset + done, from.name);
+        await writeAll(file, piece);
+        done += piece.length;
+        onBytes(piece.length);
+      }
+    }
+    await file.sync();
+    return header.length + shard.reduce((sum, { bytes }) => sum + bytes, 0);
+  } finally {
+    for (const handle of [file, ...sources.values()]) await handle.close();
+  }
+}
+
+async function write(into: string, { texts, tensors }: Job, { shardBytes, onProgress, signal }: ConvertOptions): Promise<Conversion["files"]> {
+  for (const [name, bytes] of texts) await writeFile(path.join(into, name), bytes, { flag: "wx" });
+  const total = tensors.reduce((sum, { bytes }) => sum + bytes, 0);
+  const shards = shardsOf(tensors, shardBytes ?? defaultShardBytes);
+  const buffer = new Uint8Array(bufferBytes);
+  const weightMap: Record<string, string> = {};
+  const files: Conversion["files"] = [];
+  let loaded = 0;
+  for (const [index, shard] of shards.entries()) {
+    const name = shardName(index, shards.length);
+    const bytes = await writeShard(path.join(into, name), shard, buffer, (count) => {
+      if (signal?.aborted) throw abortedError("weights convert", signal.reason);
+      onProgress?.({ loaded: (loaded += count), total });
+    });
+    files.push({ name, bytes });
+    for (const tensor of shard) weightMap[tensor.name] = name;
+  }
+  if (shards.length > 1) await writeFile(path.join(into, indexFile), shardIndex(weightMap, total), { flag: "wx" });
+  return files;
+}
+
+/** A failure of the file system, said as one of this package. */
+function adoptWriteError(cause: unknown, out: string): unknown {
+  const code = (cause as NodeJS.ErrnoException).code;
+  if (cause instanceof HimapError || typeof code !== "string") return cause;
+  const exists = code === "ENOTEMPTY" || code === "EEXIST";
+  const message = `${out}: expected ${exists ? "no such folder yet" : "a place that can be written"} for the converted folder but received ${code}`;
+  return new HimapError("ERR_INVALID_ARG", message, { cause });
+}
+
+/**
+ * Converts a folder: LLaVA's original layout with its separate CLIP checkpoint, or the Hugging Face layout saved as pickles.
+ * Configs, tokenizer and names of tensors stay what they are, so the result is prepared for, prompted and padded as before.
+ * @param folder The checkpoint; pickles are described by a restricted reader, nothing in them is run.
+ * @param out A folder that does not exist yet.
+ * @throws HimapError as `openCheckpoint` and `readTorchTensors`; ERR_INVALID_ARG where `out` exists or cannot be written, or
+ * `vision` is missing or superfluous; ERR_ABORTED: `options.signal` fired.
+ */
+export async function convertCheckpoint(folder: string, out: string, options: ConvertOptions = {}): Promise<Conversion> {
+  const target = path.resolve(out);
+  if (await stat(target).then(() => true, () => false)) {
+    fault("ERR_INVALID_ARG", out, "no such folder yet", "the converted folder", "one that exists", { hint: "nothing is overwritten" });
+  }
+  const job = await plan(folder, options);
+  let partial: string | undefined;
+  try {
+    partial = await mkdtemp(`${target}.partial-`);
+    const files = await write(partial, job, options);
+    await openCheckpoint(partial, { signal: options.signal });
+    await rename(partial, target);
+    return {
+      folder: target,
+      layout: job.layout,
+      files,
+      tensors: job.tensors.length,
+      bytes: job.tensors.reduce((sum, { bytes }) => sum + bytes, 0),
+    };
+  } catch (cause) {
+    if (partial !== undefined) await rm(partial, { recursive: true, force: true });
+    throw adoptWriteError(cause, out);
+  }
+}
