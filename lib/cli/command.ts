@@ -103,7 +103,8 @@ export function readArguments<O extends OptionRules>(command: Command<O>, argv: 
   const { help, debug: _, ...own } = options;
   if (help) return undefined;
   const names = Object.keys(command.operands);
-  if (operands.length !== names.length) {
+  // Behind a misspelt option its value looks like an operand, so only the option is reported.
+  if (operands.length !== names.length && faults.list.length === 0) {
     faults.list.push(`expected ${names.length === 0 ? "no operands" : names.join(" ")} for ${where} but received ${operands.length === 0 ? "nothing" : operands.map((operand) => JSON.stringify(operand)).join(" ")}`);
   }
   if (faults.list.length > 0) throw new UsageError(faults.list.join("\nhimap: "));

@@ -92,7 +92,7 @@ async function askBoth(engine: Engine, file: string, text: string, truth: string
     await columns.add(i, "", [
       `image tokens ${stagesText(result, engine.info.layers)}`,
       `first token ${millisecondsText(firstTokenMs(result))}${rate === undefined ? "" : `, then ${rate.toPrecision(3)} tokens/s`}`,
-      `prefill ${prefillText(result)}`,
+      prefillText(result),
     ]);
     results.push(result);
   }
@@ -112,8 +112,8 @@ function summary(results: readonly (readonly Result[])[]): string {
     ...table([
       [`${results.length} questions`, ...titles],
       ["first token, median", ...column(firstTokenMs, millisecondsText)],
-      ["of which prefill", ...column(({ timings }) => timings.prefill, millisecondsText)],
-      ["prefill, operations", ...column(({ flops }) => flops.prefill, flopsText)],
+      ["  of which prefill", ...column(({ timings }) => timings.prefill, millisecondsText)],
+      ["vision and prefill", ...column(({ flops }) => flops.prefill, flopsText)],
       ["image tokens alone (paper)", ...column(({ flops }) => flops.paper / flops.paperUnpruned, percentText)],
       ["tokens/s after the first", ...rates],
     ]),

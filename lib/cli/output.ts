@@ -41,9 +41,11 @@ export function stagesText({ cuts, usage }: Pick<Result, "cuts" | "usage">, laye
     .join(", ");
 }
 
-export function prefillText({ flops }: Pick<Result, "flops">): string {
+/** Operations up to the first token. */
+export function prefillText({ flops, usage }: Pick<Result, "flops" | "usage">): string {
   const share = flops.prefill / flops.prefillUnpruned;
-  return share < 1 ? `${flopsText(flops.prefill)}, ${percentText(share)} of the unpruned` : flopsText(flops.prefill);
+  const what = usage.imageTokens > 0 ? "vision and prefill" : "prefill";
+  return `${what} ${flopsText(flops.prefill)}${share < 1 ? `, ${percentText(share)} of the unpruned` : ""}`;
 }
 
 /** What an answer took, in three lines. */
@@ -54,7 +56,7 @@ export function statisticsText(result: Result, layers: number): string {
   return [
     `${usage.promptTokens} tokens in${usage.imageTokens > 0 ? `, image tokens ${stagesText(result, layers)}` : ""}; ${usage.completionTokens} out (${finishReason})`,
     `first token ${millisecondsText(firstTokenMs(result))} (${parts.map((part) => `${part} ${millisecondsText(timings[part])}`).join(", ")})${rate === undefined ? "" : `, then ${rate.toPrecision(3)} tokens/s`}`,
-    `prefill ${prefillText(result)}; KV ${bytesText(kvBytes)}`,
+    `${prefillText(result)}; KV ${bytesText(kvBytes)}`,
     "",
   ].join("\n");
 }
