@@ -8,12 +8,6 @@
 
 #include "kernels/types.h"
 
-#ifdef __CUDACC__
-#define HIMAP_HOST_DEVICE __host__ __device__
-#else
-#define HIMAP_HOST_DEVICE
-#endif
-
 namespace himap {
 
 constexpr int32_t kPageTokens = 32;

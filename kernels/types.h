@@ -4,6 +4,12 @@
 
 #include <cstdint>
 
+#ifdef __CUDACC__
+#define HIMAP_HOST_DEVICE __host__ __device__
+#else
+#define HIMAP_HOST_DEVICE
+#endif
+
 namespace himap {
 
 /** Storage type of weights and KV. A block size stands beside it so that blocked types can join. */
