@@ -10,7 +10,7 @@ import { flopsText, millisecondsText, percentText, table } from "../text.js";
 import type { Engine, Message, Preset, Result } from "../types.js";
 import { Columns } from "./columns.js";
 import { defineCommand, type Terminal } from "./command.js";
-import { firstTokenMs, prefillText, stagesText, tokensPerSecond, writeOutput } from "./output.js";
+import { firstTokenMs, median, prefillText, stagesText, tokensPerSecond, writeOutput } from "./output.js";
 
 /** The four pictures, and what is asked about them. */
 const scenes: { file: string; shows: string; questions: [question: string, truth: string][] }[] = [
@@ -119,12 +119,6 @@ function summary(results: readonly (readonly Result[])[]): string {
     ]),
     `  ${same} of ${results.length} answers are the same.`,
   ].join("\n");
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return (sorted[Math.ceil(middle) - 1]! + sorted[Math.floor(middle)]!) / 2;
 }
 
 /** Pictures below each other, as one PNG. */

@@ -60,3 +60,9 @@ export function statisticsText(result: Result, layers: number): string {
     "",
   ].join("\n");
 }
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length / 2;
+  return (sorted[Math.ceil(middle) - 1]! + sorted[Math.floor(middle)]!) / 2;
+}
