@@ -97,7 +97,7 @@ export class ModelEngine implements Engine {
 
   plan(job?: PlanJob): Plan {
     this.#checkAlive("plan");
-    const { images, promptTokens, maxTokens, cuts } = checkPlan(job, this.#model.facts);
+    const { images, promptTokens, maxTokens, cuts, cache } = checkPlan(job, this.#model.facts);
     const { checkpoint, pageBytes, poolPages, facts } = this.#model;
     const imageTokens = images * facts.imageTokens;
     const length = promptTokens + imageTokens;
@@ -105,7 +105,9 @@ export class ModelEngine implements Engine {
     return {
       stages: demand.stages.map((stage) => publicStage(stage, pageBytes)),
       kvBytes: demand.pages * pageBytes,
-      flops: countFlops(checkpoint.config, { textTokens: promptTokens, imageTokens, encodedImages: images, cuts }),
+      flops: countFlops(checkpoint.config, {
+        textTokens: promptTokens, imageTokens, encodedImages: images, cuts, prefills: cache === "redecide" ? maxTokens : 1,
+      }),
       fits: demand.pages <= poolPages && length + maxTokens <= checkpoint.config.maxPositions,
     };
   }

@@ -11,6 +11,7 @@ export function answerResult(model: Model, request: GenerateRequest, state: Answ
   const { prompt, demand, pictures, cuts, text, tokens, logprobs, timings } = state;
   const { textTokens } = prompt;
   const imageTokens = prompt.ids.length - textTokens;
+  const prefills = request.cache === "redecide" ? tokens.length : 1;
   return {
     text,
     tokens: Uint32Array.from(tokens),
@@ -21,8 +22,8 @@ export function answerResult(model: Model, request: GenerateRequest, state: Answ
       completionTokens: tokens.length,
     },
     timings: { ...timings },
-    cuts,
-    flops: countFlops(model.checkpoint.config, { textTokens, imageTokens, encodedImages: pictures.encoded, cuts: request.cuts }),
+    cuts: cuts.map(({ steps, ...cut }) => ({ ...cut, ...(steps && { steps: [...steps] }) })),
+    flops: countFlops(model.checkpoint.config, { textTokens, imageTokens, encodedImages: pictures.encoded, cuts: request.cuts, prefills }),
     kvBytes: demand.pages * model.pageBytes,
     images: pictures.placements,
     ...(logprobs && { logprobs: [...logprobs] }),

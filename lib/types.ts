@@ -66,12 +66,17 @@ export interface Cut {
 export type Preset = "none" | "himap" | "himap-caption" | "fastv" | "random" | "grid" | "vtw";
 
 /**
- * A preset, or cuts of your own. `cache: "frozen"` (the default) decides once, at prefill.
+ * When `generate` decides what to keep. `frozen`, the default: once, at prefill, and the survivors stay in the cache.
+ * `redecide`: anew at every token and without a cache, as the code of HiMAP's authors does. Each token then costs a whole
+ * prefill, and generated tokens count as instruction; the first token is the same, later ones may differ. For studies.
  */
+export type CacheMode = "frozen" | "redecide";
+
+/** A preset, or cuts of your own. */
 export type Pruning =
   | Preset
-  | { preset: Preset; seed?: number; cache?: "frozen" }
-  | { cuts: Cut[]; cache?: "frozen" };
+  | { preset: Preset; seed?: number; cache?: CacheMode }
+  | { cuts: Cut[]; cache?: CacheMode };
 
 export type ImageAspectRatio = "pad" | "crop";
 export type TemplateName = "vicuna_v1" | "llava_v1" | "hf";
@@ -174,14 +179,22 @@ export interface ImagePlacement {
   placed: Rect;
 }
 
-export interface CutResult {
-  before: number;
+/** What a cut left. */
+export interface CutDecision {
   /** Survivors as indices among the prompt's image tokens, ascending. */
   kept: Uint32Array;
   /** With `scores`, and where the cut ranked attention: the score of each token alive before the cut, in their order. */
   scores?: Float32Array;
 }
 
+/** A cut, and what it left at prefill. */
+export interface CutResult extends CutDecision {
+  before: number;
+  /** With `cache: "redecide"`: the decision taken for each generated token, the first of which is that at prefill. */
+  steps?: CutDecision[];
+}
+
+/** With `cache: "redecide"` the sums over all prefills, one per token, each a token longer; images are encoded once. */
 export interface Flops {
   /** HiMAP's formula (equation 10): multiply-accumulates of image tokens alone, 4nd^2 + 2n^2d + 2ndm per layer. */
   paper: number;
@@ -207,7 +220,7 @@ export interface Result {
   tokens: Uint32Array;
   finishReason: FinishReason;
   usage: Usage;
-  /** Milliseconds: waiting, decoding pictures, vision tower and projector, prefill, all tokens after the first. */
+  /** Milliseconds: waiting, decoding pictures, vision tower and projector, (first) prefill, all tokens after the first. */
   timings: Record<"queue" | "decode" | "vision" | "prefill" | "generate", number>;
   cuts: CutResult[];
   flops: Flops;

@@ -2,35 +2,42 @@
 
 import { phrase, type Faults } from "../check.js";
 import { limits, pruningSeed } from "../defaults.js";
-import type { Cut, Preset, Score } from "../types.js";
+import type { CacheMode, Cut, Preset, Score } from "../types.js";
 import { presets } from "./presets.cjs";
 
 const cutNames = ["before", "score", "keep"] as const;
 const scoreNames = ["rows", "heads", "weights", "random", "grid", "kept"] as const;
 const rowNames = ["instruction", "image", "last", "all"] as const;
 const headNames = ["mean", "max"] as const;
+const cacheModes = ["frozen", "redecide"] as const satisfies readonly CacheMode[];
+
+/** A checked policy. */
+export interface Policy {
+  cuts: Cut[];
+  cache: CacheMode;
+}
 
 /**
- * Checks a policy for a decoder of `layers` layers and returns its cuts, copied; what depends on a prompt is checked by
+ * Checks a policy for a decoder of `layers` layers and returns it, its cuts copied; what depends on a prompt is checked by
  * `resolveCuts`. Faults go to `faults`; the result is `undefined` where there are any.
  * @param where how messages name the policy
  */
-export function checkPruning(pruning: unknown, where: string, layers: number, faults: Faults): Cut[] | undefined {
+export function checkPruning(pruning: unknown, where: string, layers: number, faults: Faults): Policy | undefined {
   const before = faults.list.length;
-  const cuts = policyCuts(pruning, where, layers, faults);
-  if (cuts) checkDepths(cuts, where, layers, faults);
-  return faults.list.length === before ? cuts : undefined;
+  const policy = readPolicy(pruning, where, layers, faults);
+  if (policy) checkDepths(policy.cuts, where, layers, faults);
+  return faults.list.length === before ? policy : undefined;
 }
 
-function policyCuts(pruning: unknown, where: string, layers: number, faults: Faults): Cut[] | undefined {
+function readPolicy(pruning: unknown, where: string, layers: number, faults: Faults): Policy | undefined {
   const names = Object.keys(presets) as Preset[];
   if (typeof pruning === "string") {
     const name = faults.oneOf(pruning, where, names);
-    return name && presets[name].cuts(layers, pruningSeed);
+    return name && { cuts: presets[name].cuts(layers, pruningSeed), cache: "frozen" };
   }
   const policy = faults.properties(pruning, where, ["preset", "seed", "cuts", "cache"]);
   if (!policy) return undefined;
-  if (policy.cache !== undefined) faults.oneOf(policy.cache, `${where}.cache`, ["frozen"]);
+  const cache = policy.cache === undefined ? "frozen" : (faults.oneOf(policy.cache, `${where}.cache`, cacheModes) ?? "frozen");
   if ((policy.preset === undefined) === (policy.cuts === undefined)) {
     faults.add("either a preset or cuts", where, pruning);
     return undefined;
@@ -38,13 +45,13 @@ function policyCuts(pruning: unknown, where: string, layers: number, faults: Fau
   if (policy.preset !== undefined) {
     const seed = policy.seed === undefined ? pruningSeed : faults.number(policy.seed, `${where}.seed`, seedRule);
     const name = faults.oneOf(policy.preset, `${where}.preset`, names);
-    return name && seed !== undefined ? presets[name].cuts(layers, seed) : undefined;
+    return name && seed !== undefined ? { cuts: presets[name].cuts(layers, seed), cache } : undefined;
   }
   if (policy.seed !== undefined) faults.add("a seed only beside a preset", `${where}.seed`, policy.seed);
   const list = faults.elements(policy.cuts, `${where}.cuts`, limits.cuts);
   if (!list) return undefined;
   const cuts = list.map((cut, i) => readCut(cut, `${where}.cuts[${i}]`, faults));
-  return cuts.every((cut) => cut !== undefined) ? (cuts as Cut[]) : undefined;
+  return cuts.every((cut) => cut !== undefined) ? { cuts: cuts as Cut[], cache } : undefined;
 }
 
 export const seedRule = { min: 0, max: Number.MAX_SAFE_INTEGER, integer: true } as const;

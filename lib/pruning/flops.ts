@@ -14,6 +14,8 @@ export interface PrefillShape {
   encodedImages: number;
   /** Ascending by `before`. */
   cuts: readonly { before: number; keep: number }[];
+  /** Prefills, each one text token longer than the one before; more than one where every token is decided anew. Default 1. */
+  prefills?: number;
 }
 
 export function countFlops(config: ModelConfig, shape: PrefillShape): Flops {
@@ -21,8 +23,8 @@ export function countFlops(config: ModelConfig, shape: PrefillShape): Flops {
   return {
     paper: paperMacs(config, shape),
     paperUnpruned: paperMacs(config, unpruned),
-    prefill: prefillFlops(config, shape),
-    prefillUnpruned: prefillFlops(config, unpruned),
+    prefill: allPrefillFlops(config, shape),
+    prefillUnpruned: allPrefillFlops(config, unpruned),
   };
 }
 
@@ -36,13 +38,25 @@ function aliveByLayer(layers: number, shape: PrefillShape): number[] {
 
 /** Multiply-accumulates of image tokens: 4nd² + 2n²d + 2ndm per layer. */
 function paperMacs({ layers, hidden: d, ffn: m }: ModelConfig, shape: PrefillShape): number {
-  return aliveByLayer(layers, shape)
+  const one = aliveByLayer(layers, shape)
     .slice(0, layers)
     .reduce((sum, n) => sum + 4 * n * d * d + 2 * n * n * d + 2 * n * d * m, 0);
+  return (shape.prefills ?? 1) * one;
+}
+
+/** Operations of all prefills. One costs a polynomial of degree two in the text tokens, so that three of them tell the sum. */
+function allPrefillFlops(config: ModelConfig, shape: PrefillShape): number {
+  const { prefills: n = 1, textTokens } = shape;
+  const images = 2 * shape.encodedImages * imageMacs(config);
+  if (n === 1) return prefillFlops(config, shape) + images;
+  const [first, second, third] = [0, 1, 2].map((more) => prefillFlops(config, { ...shape, textTokens: textTokens + more })) as [number, number, number];
+  const slope = second - first;
+  const bend = third - second - slope;
+  return n * first + ((n * (n - 1)) / 2) * slope + ((n * (n - 1) * (n - 2)) / 6) * bend + images;
 }
 
 /**
- * Operations of the whole prefill, two per multiply-accumulate. A cut before layer l takes effect right after the
+ * Operations of one prefill without its images, two per multiply-accumulate. A cut before layer l takes effect right after the
  * attention of layer l - 1, so that layer's output projection and FFN already run on the survivors.
  */
 function prefillFlops(config: ModelConfig, shape: PrefillShape): number {
@@ -60,7 +74,7 @@ function prefillFlops(config: ModelConfig, shape: PrefillShape): number {
     macs += rowsAfter * (queryWidth * hidden + 3 * hidden * ffn);
   }
   macs += hidden * vocabulary;
-  return 2 * (macs + shape.encodedImages * imageMacs(config));
+  return 2 * macs;
 }
 
 /** Multiply-accumulates of one image in the vision tower and the projector. */

@@ -21,8 +21,8 @@ export interface ResolvedCut {
  */
 export function resolvePruning(pruning: Pruning, prompt: { layers: number; imageTokens: number }): ResolvedCut[] {
   const faults = new Faults();
-  const cuts = checkPruning(pruning, "pruning", prompt.layers, faults);
-  const resolved = cuts && resolveCuts(cuts, "pruning", prompt.imageTokens, faults);
+  const policy = checkPruning(pruning, "pruning", prompt.layers, faults);
+  const resolved = policy && resolveCuts(policy.cuts, "pruning", prompt.imageTokens, faults);
   faults.raise("pruning");
   return resolved!;
 }

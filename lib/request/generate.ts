@@ -7,7 +7,7 @@ import { checkPruning, seedRule } from "../pruning/check.js";
 import { resolveCuts, type ResolvedCut } from "../pruning/resolve.js";
 import type { AdjustOptions } from "../sampling/adjust.js";
 import { keyOf } from "../sampling/philox.js";
-import type { GenerateOptions, ImageAspectRatio, Message, Pruning } from "../types.js";
+import type { CacheMode, GenerateOptions, ImageAspectRatio, Message, Pruning } from "../types.js";
 import { checkMessages, type ImageFacts } from "./messages.js";
 
 /** What a request is checked against. */
@@ -31,6 +31,7 @@ export interface GenerateRequest {
   stop: string[];
   logprobs: number | undefined;
   cuts: ResolvedCut[];
+  cache: CacheMode;
   imageAspectRatio: ImageAspectRatio;
   autoOrient: boolean;
   scores: boolean;
@@ -76,7 +77,7 @@ export function checkGenerate(messages: unknown, options: unknown, facts: Reques
 
   const [maxTokens, minTokens] = [number("maxTokens"), number("minTokens")];
   if (minTokens > maxTokens) faults.add(`at most ${maxTokens}, that is maxTokens,`, "minTokens", minTokens);
-  const cuts = checkPruning(given.pruning ?? facts.pruning, "pruning", facts.layers, faults);
+  const policy = checkPruning(given.pruning ?? facts.pruning, "pruning", facts.layers, faults);
   const stopIds = optional("stopTokenIds", (value) => readStopIds(value, facts.vocabulary, faults)) ?? [];
 
   const request: GenerateRequest = {
@@ -100,7 +101,8 @@ export function checkGenerate(messages: unknown, options: unknown, facts: Reques
     },
     stop: optional("stop", (value) => readStops(value, faults)) ?? [],
     logprobs: optional("logprobs", (value) => faults.number(value, "logprobs", { min: 0, max: limits.candidates, integer: true })),
-    cuts: cuts && conversation ? resolveCuts(cuts, "pruning", conversation.images * facts.imageTokens, faults) : [],
+    cuts: policy && conversation ? resolveCuts(policy.cuts, "pruning", conversation.images * facts.imageTokens, faults) : [],
+    cache: policy?.cache ?? "frozen",
     imageAspectRatio: readAspect(given.imageAspectRatio, facts, faults),
     autoOrient: flag("autoOrient"),
     scores: flag("scores"),

@@ -5,7 +5,7 @@ import { limits, planDefaults } from "../defaults.js";
 import { kImageMark } from "../prompt/index.js";
 import { checkPruning } from "../pruning/check.js";
 import { resolveCuts, type ResolvedCut } from "../pruning/resolve.js";
-import type { ForwardOptions, ImageAspectRatio, ImageInput, Message } from "../types.js";
+import type { CacheMode, ForwardOptions, ImageAspectRatio, ImageInput, Message } from "../types.js";
 import { checkImage, checkMessages } from "./messages.js";
 import { readAspect, type RequestFacts } from "./generate.js";
 
@@ -56,13 +56,13 @@ export function checkForward(input: unknown, options: unknown, facts: StudyFacts
   }
   const given = faults.properties(options === undefined ? {} : options, "options", forwardNames) ?? {};
   const flag = (name: "hidden" | "scores" | "images"): boolean => given[name] !== undefined && faults.boolean(given[name], name) === true;
-  const cuts = checkPruning(given.pruning ?? facts.pruning, "pruning", facts.layers, faults);
+  const policy = checkPruning(given.pruning ?? facts.pruning, "pruning", facts.layers, faults);
   const request = {
     logits: given.logits === undefined ? "last" : (faults.oneOf(given.logits, "logits", ["all", "last"]) ?? "last"),
     hidden: flag("hidden"),
     scores: flag("scores"),
     images: flag("images"),
-    cuts: cuts && prompt ? resolveCuts(cuts, "pruning", images * facts.imageTokens, faults) : [],
+    cuts: policy && prompt ? resolveCuts(policy.cuts, "pruning", images * facts.imageTokens, faults) : [],
     imageAspectRatio: readAspect(given.imageAspectRatio, facts, faults),
     signal: given.signal === undefined ? undefined : faults.signal(given.signal, "signal"),
   } as const;
@@ -132,6 +132,7 @@ export interface PlanRequest {
   promptTokens: number;
   maxTokens: number;
   cuts: ResolvedCut[];
+  cache: CacheMode;
 }
 
 /** @throws HimapError ERR_INVALID_ARG with every fault */
@@ -144,10 +145,10 @@ export function checkPlan(job: unknown, facts: RequestFacts): PlanRequest {
   // Far beyond any model, and small enough for exact arithmetic on squares.
   const promptTokens = count("promptTokens", 1, 2 ** 24);
   const maxTokens = count("maxTokens", 1, 2 ** 24);
-  const cuts = checkPruning(given.pruning ?? facts.pruning, "pruning", facts.layers, faults);
-  const resolved = cuts ? resolveCuts(cuts, "pruning", images * facts.imageTokens, faults) : [];
+  const policy = checkPruning(given.pruning ?? facts.pruning, "pruning", facts.layers, faults);
+  const cuts = policy ? resolveCuts(policy.cuts, "pruning", images * facts.imageTokens, faults) : [];
   faults.raise("plan");
-  return { images, promptTokens, maxTokens, cuts: resolved };
+  return { images, promptTokens, maxTokens, cuts, cache: policy?.cache ?? "frozen" };
 }
 
 /** @throws HimapError ERR_INVALID_ARG */

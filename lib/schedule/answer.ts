@@ -1,4 +1,4 @@
-/** One answer: prompt in, prefill, then a token a step until a stop. */
+/** One answer: prompt in, prefill, then a token a step until a stop; or a prefill a step, where every token decides anew. */
 
 import type { Candidates, StepSequence } from "../binding/native.js";
 import { HimapError } from "../errors.cjs";
@@ -91,21 +91,25 @@ export class Answer implements Work {
 
   next(): WorkStep {
     const { prompt, demand, pictures, tokens } = this.#state!;
-    const { sampling, cuts, scores, adjust: { stopIds } } = this.#request;
+    const { sampling, cuts, cache, scores, adjust: { stopIds } } = this.#request;
     const adjust = this.#adjustments.next();
     const common = { stop: Int32Array.from(stopIds), burst: 1, sampling, ...(adjust && { adjust }) };
-    if (!this.#prefilled) {
+    if (!this.#prefilled || cache === "redecide") {
+      const ids = new Int32Array(prompt.ids.length + tokens.length);
+      ids.set(prompt.ids);
+      ids.set(tokens, prompt.ids.length);
       const sequence: StepSequence = {
         phase: "prefill",
-        ids: prompt.ids,
-        positions: firstPositions(prompt.ids.length),
+        ids,
+        positions: firstPositions(ids.length),
         spans: packSpans(prompt.spans),
         cuts: compileCuts(cuts),
         stages: pageTables(demand.stages, this.#pages),
         ...common,
         returnScores: scores,
       };
-      return { images: pictures.images, sequence };
+      // What the first prefill makes of a picture serves those that follow.
+      return { images: pictures.images.map((image) => (cache === "redecide" ? { ...image, returnFeatures: true } : image)), sequence };
     }
     const sequence: StepSequence = {
       phase: "decode",
@@ -119,17 +123,19 @@ export class Answer implements Work {
     return { images: [], sequence };
   }
 
-  accept({ sequence, timings }: WorkOutput): boolean {
+  accept({ images, sequence, timings }: WorkOutput): boolean {
     const state = this.#state!;
+    const redecide = this.#request.cache === "redecide";
     if (!this.#prefilled) {
       this.#prefilled = true;
       this.#firstTokenAt = performance.now();
       state.timings.vision = timings.vision;
       state.timings.prefill = timings.prefill;
-      state.cuts = sequence!.cuts.map((cut, i) => ({ before: this.#request.cuts[i]!.before, ...cut }));
+      state.cuts = sequence!.cuts.map((cut, i) => ({ before: this.#request.cuts[i]!.before, ...cut, ...(redecide && { steps: [] }) }));
       // Their pixels are no longer needed, and an answer may take long.
-      state.pictures.images = [];
+      state.pictures.images = redecide ? images.map(({ features }) => ({ features: features! })) : [];
     }
+    if (redecide) sequence!.cuts.forEach((cut, i) => state.cuts[i]!.steps!.push(cut));
     const reason = this.#take(sequence!.candidates.at(-1)!);
     state.timings.generate = performance.now() - this.#firstTokenAt;
     if (!reason) return false;

@@ -11,6 +11,12 @@ import { decodeImage } from "../../lib/image/decode.js";
 import { load, type Cut, type Engine, type ForwardResult, type Message, type Pruning } from "../../lib/index.js";
 import { readTensors, type Tensor } from "./safetensors.js";
 
+interface GoldenPolicy {
+  tokens: number[];
+  kept: number[][];
+  positions?: number[];
+  redecide?: { tokens: number[]; kept: number[][][] };
+}
 interface GoldenRequest {
   name: string;
   messages: Message[];
@@ -19,7 +25,7 @@ interface GoldenRequest {
   span: { start: number; count: number } | null;
   image?: { file: string; geometry: "pad" | "crop"; resized_sha256: string };
   sampled_rows: number[];
-  policies: Record<string, { tokens: number[]; kept: number[][]; positions?: number[] }>;
+  policies: Record<string, GoldenPolicy>;
 }
 interface GoldenCase {
   image_tokens: number;
@@ -57,7 +63,7 @@ function rowsOf(matrix: Float32Array, rows: readonly number[], width: number): F
   return out;
 }
 
-function pruningOf(golden: GoldenCase, policy: string): Pruning {
+function pruningOf(golden: GoldenCase, policy: string): Exclude<Pruning, string> {
   const cuts: Cut[] = golden.policies[policy]!.cuts.map(({ before, rows, heads, keep }) => ({ before, score: { rows, heads }, keep: { count: keep } }));
   return { cuts };
 }
@@ -142,6 +148,18 @@ export function goldenSuite(name: string, checkpoint = `${folderOf(name)}checkpo
           checkLogprobs(result.logprobs![token]!.top, slice(stepLogits, step), `step ${token}`);
         }
       });
+
+      if (expected.redecide) {
+        const { tokens, kept } = expected.redecide;
+        test(`${request.name}, ${policy}, decided anew at each token: kept sets, tokens and log-probabilities`, async () => {
+          const result = await engine.generate(messages, { pruning: { ...pruning, cache: "redecide" }, maxTokens: tokens.length, logprobs: 64 });
+          assert.equal(Array.from(result.tokens), tokens);
+          assert.equal(tokens.map((_, step) => result.cuts.map(({ steps }) => Array.from(steps![step]!.kept))), kept);
+          const stepLogits = reference.get(`${policy}.redecide_logits`)!;
+          assert.is(stepLogits.shape[0], tokens.length);
+          tokens.forEach((_, step) => checkLogprobs(result.logprobs![step]!.top, slice(stepLogits, step), `step ${step}`));
+        });
+      }
 
       if (expected.positions) {
         test(`${request.name}, ${policy}: the rows alive at the end keep their positions`, async () => {

@@ -120,7 +120,7 @@ const bad: [name: string, pruning: unknown, says: RegExp][] = [
   ["neither preset nor cuts", {}, /either a preset or cuts/],
   ["both", { preset: "himap", cuts: [] }, /either a preset or cuts/],
   ["an unknown field", { preset: "himap", ratio: 0.5 }, /known option.*"ratio"/],
-  ["a cache mode that is not built", { preset: "himap", cache: "redecide" }, /one of "frozen" for pruning.cache/],
+  ["a cache mode that does not exist", { preset: "himap", cache: "thawed" }, /one of "frozen", "redecide" for pruning.cache/],
   ["a seed beside cuts", { cuts: [], seed: 1 }, /seed only beside a preset/],
   ["a negative seed", { preset: "random", seed: -1 }, /pruning.seed but received -1/],
   ["cuts that are no list", { cuts: "himap" }, /an array for pruning.cuts/],

@@ -234,7 +234,7 @@ test("encodeImage, plan, tokenize, detokenize", () => {
   assert.match(faults(() => checkEncode("x.png", { size: 3 }, facts)).join("; "), /a file is \{ path \}.*known option/);
   assert.is(checkEncode(new Uint8Array(1), { imageAspectRatio: "pad" }, facts).imageAspectRatio, "pad");
   assert.is(faults(() => checkPlan({ images: -1, promptTokens: 0, maxTokens: "1", pruning: 1 }, facts)).length, 4);
-  assert.equal(checkPlan(undefined, facts), { images: 1, promptTokens: 64, maxTokens: 512, cuts: [] });
+  assert.equal(checkPlan(undefined, facts), { images: 1, promptTokens: 64, maxTokens: 512, cuts: [], cache: "frozen" });
   assert.equal(checkPlan({ images: 2, pruning: "vtw" }, facts).cuts.map(({ before, keep }) => [before, keep]), [[8, 0]]);
   assert.is(faults(() => checkText(3)).length, 1);
   assert.is(faults(() => checkText("x".repeat(1_000_001))).length, 1);
