@@ -1,6 +1,7 @@
 // Adjusts each row's logits in place, then takes its best tokens and the log-sum-exp of all.
 // Adjustment of a listed token: x = x < 0 ? x * multiply : x / multiply, then x += add. Tokens outside a row's mask
-// become -infinity. Order: descending logit, ties by ascending id; NaN counts as -infinity.
+// become -infinity. Order: descending logit, ties by ascending id. A NaN among the logits counts as -infinity there, and the
+// row's log-sum-exp is NaN, so that the engine notices.
 #pragma once
 
 #include "kernels/types.h"

@@ -21,6 +21,7 @@ const BackendApi& load_backend(const std::string& folder, const std::string& nam
   const auto function = reinterpret_cast<HimapBackendFunction*>(dlsym(library, kBackendSymbol));
   require(function != nullptr, Code::ERR_NO_BINARY, "[backend] " + path + " does not export " + kBackendSymbol);
   const BackendApi* api = function();
+  require(api != nullptr, Code::ERR_NO_BINARY, "[backend] " + path + " gives no interface");
   require(api->abi == kBackendAbi, Code::ERR_NO_BINARY,
           "[backend] " + path + " must have interface " + std::to_string(kBackendAbi) + "; got " + std::to_string(api->abi));
   return *api;

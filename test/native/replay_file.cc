@@ -1,8 +1,12 @@
 #include "test/native/replay_file.h"
 
+#include <algorithm>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
+
+#include "native/model/manifest.h"
+#include "native/prune/plan.h"
 
 namespace himap::test {
 namespace {
@@ -26,6 +30,10 @@ FloatsAt next_place(std::istringstream& fields) {
   place.offset = next<int64_t>(fields);
   place.count = next<int64_t>(fields);
   return place;
+}
+
+Voters voters_of(const std::string& name) {
+  return name == "instruction" ? Voters::kInstruction : name == "image" ? Voters::kImage : name == "last" ? Voters::kLast : Voters::kAll;
 }
 
 }  // namespace
@@ -89,6 +97,43 @@ std::vector<float> read_floats(const Replay& replay, const FloatsAt& place) {
   file.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(float)));
   if (!file) throw std::runtime_error("replay: " + place.file + " is too short");
   return values;
+}
+
+std::vector<StepCut> cuts_of(const ReplayPolicy& policy, int64_t image_tokens, bool forced) {
+  std::vector<int32_t> alive;
+  for (int32_t i = 0; i < image_tokens; ++i) alive.push_back(i);
+  std::vector<StepCut> cuts;
+  for (const ReplayCut& cut : policy.cuts) {
+    StepCut& out = cuts.emplace_back();
+    out.before = cut.before;
+    out.keep = static_cast<int64_t>(cut.kept.size());
+    out.voters = voters_of(cut.voters);
+    out.heads_max = cut.heads == "max";
+    out.ranked = !forced;
+    if (forced) {
+      for (const int32_t index : cut.kept) out.ranks.push_back(static_cast<int32_t>(std::find(alive.begin(), alive.end(), index) - alive.begin()));
+    }
+    alive = cut.kept;
+  }
+  return cuts;
+}
+
+StepSequence sequence_of(const Replay& replay, const ReplayRequest& request, std::vector<StepCut> cuts, int64_t burst) {
+  StepSequence sequence;
+  sequence.ids = request.ids;
+  for (int32_t row = 0; row < static_cast<int32_t>(request.ids.size()); ++row) sequence.positions.push_back(row);
+  if (request.span_count) sequence.spans.push_back({request.span_start, request.span_count, 0});
+  sequence.cuts = std::move(cuts);
+  sequence.burst = burst;
+  PlanJob job{.layers = parse_manifest(replay.manifest).config.layers, .length = sequence.rows(), .image_tokens = request.span_count, .new_tokens = kNewTokens, .cuts = {}};
+  for (const StepCut& cut : sequence.cuts) job.cuts.push_back({cut.before, cut.keep});
+  int32_t page = 0;
+  for (const Stage& stage : plan_stages(job)) {
+    StepStage& own = sequence.stages.emplace_back();
+    own.blocks = stage.blocks;
+    for (int64_t i = 0; i < stage.blocks * (stage.end - stage.first); ++i) own.pages.push_back(page++);
+  }
+  return sequence;
 }
 
 }  // namespace himap::test

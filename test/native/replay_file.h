@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "native/engine/step.h"
+
 namespace himap::test {
 
 /** Floats in a file of the case's folder. */
@@ -57,5 +59,14 @@ struct Replay {
 Replay read_replay(const std::string& folder);
 
 std::vector<float> read_floats(const Replay& replay, const FloatsAt& place);
+
+/** Tokens that the page tables of `sequence_of` have room for behind the prompt. */
+constexpr int64_t kNewTokens = 12;
+
+/** The policy's cuts: decided by attention, or the recorded survivors forced as ranks among those alive. */
+std::vector<StepCut> cuts_of(const ReplayPolicy& policy, int64_t image_tokens, bool forced);
+
+/** A prompt, its burst of tokens included, on pages from 0 on; its picture is image 0 of the step. */
+StepSequence sequence_of(const Replay& replay, const ReplayRequest& request, std::vector<StepCut> cuts, int64_t burst);
 
 }  // namespace himap::test

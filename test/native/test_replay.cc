@@ -17,7 +17,6 @@ namespace himap::test {
 namespace {
 
 constexpr int64_t kPoolPages = 4096;
-constexpr int64_t kNewTokens = 12;
 std::string backend = "cpu";
 std::string cases_folder = HIMAP_GOLDEN_FOLDER;
 
@@ -27,49 +26,6 @@ std::unique_ptr<Engine> open_engine(const Replay& replay, const std::string& nam
   options.backend = name;
   options.kv_pages = kPoolPages;
   return std::make_unique<Engine>(replay.manifest, options, nullptr);
-}
-
-Voters voters_of(const std::string& name) {
-  return name == "instruction" ? Voters::kInstruction : name == "image" ? Voters::kImage : name == "last" ? Voters::kLast : Voters::kAll;
-}
-
-/** The policy's cuts: decided by attention, or the recorded survivors forced as ranks among those alive. */
-std::vector<StepCut> cuts_of(const ReplayPolicy& policy, int64_t image_tokens, bool forced) {
-  std::vector<int32_t> alive;
-  for (int32_t i = 0; i < image_tokens; ++i) alive.push_back(i);
-  std::vector<StepCut> cuts;
-  for (const ReplayCut& cut : policy.cuts) {
-    StepCut& out = cuts.emplace_back();
-    out.before = cut.before;
-    out.keep = static_cast<int64_t>(cut.kept.size());
-    out.voters = voters_of(cut.voters);
-    out.heads_max = cut.heads == "max";
-    out.ranked = !forced;
-    if (forced) {
-      for (const int32_t index : cut.kept) out.ranks.push_back(static_cast<int32_t>(std::find(alive.begin(), alive.end(), index) - alive.begin()));
-    }
-    alive = cut.kept;
-  }
-  return cuts;
-}
-
-/** A prompt, its burst of tokens included, on pages from 0 on. */
-StepSequence sequence_of(const Replay& replay, const ReplayRequest& request, std::vector<StepCut> cuts, int64_t burst) {
-  StepSequence sequence;
-  sequence.ids = request.ids;
-  for (int32_t row = 0; row < static_cast<int32_t>(request.ids.size()); ++row) sequence.positions.push_back(row);
-  if (request.span_count) sequence.spans.push_back({request.span_start, request.span_count, 0});
-  sequence.cuts = std::move(cuts);
-  sequence.burst = burst;
-  PlanJob job{.layers = parse_manifest(replay.manifest).config.layers, .length = sequence.rows(), .image_tokens = request.span_count, .new_tokens = kNewTokens, .cuts = {}};
-  for (const StepCut& cut : sequence.cuts) job.cuts.push_back({cut.before, cut.keep});
-  int32_t page = 0;
-  for (const Stage& stage : plan_stages(job)) {
-    StepStage& own = sequence.stages.emplace_back();
-    own.blocks = stage.blocks;
-    for (int64_t i = 0; i < stage.blocks * (stage.end - stage.first); ++i) own.pages.push_back(page++);
-  }
-  return sequence;
 }
 
 StepResult run(Engine& engine, const Replay& replay, const ReplayRequest& request, StepSequence sequence, bool from_pixels = false) {

@@ -12,7 +12,8 @@ namespace {
 constexpr const char* kWhere = "candidates";
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
-void adjust(const CandidatesParams& p, int64_t row, float* logits) {
+/** Whether every logit was a number; those that are not become -infinity. */
+bool adjust(const CandidatesParams& p, int64_t row, float* logits) {
   for (int32_t i = p.adjust_start[row]; i < p.adjust_start[row + 1]; ++i) {
     float& x = logits[p.adjust_tokens[i]];
     x = x < 0 ? x * p.adjust_multiply[i] : x / p.adjust_multiply[i];
@@ -23,9 +24,13 @@ void adjust(const CandidatesParams& p, int64_t row, float* logits) {
       if (!(mask[t / 32] >> (t % 32) & 1)) logits[t] = kLowest;
     }
   }
+  bool numbers = true;
   for (int32_t t = 0; t < p.vocabulary; ++t) {
-    if (std::isnan(logits[t])) logits[t] = kLowest;
+    if (!std::isnan(logits[t])) continue;
+    logits[t] = kLowest;
+    numbers = false;
   }
+  return numbers;
 }
 
 struct Candidate {
@@ -78,13 +83,14 @@ void candidates(Device& device, const CandidatesParams& params) {
   device.pool.parallel_for(params.rows, 1, [&](int64_t begin, int64_t end, int32_t) {
     for (int64_t r = begin; r < end; ++r) {
       float* logits = params.logits + r * params.vocabulary;
-      adjust(params, r, logits);
+      const bool numbers = adjust(params, r, logits);
       float* values = params.best + r * kCandidates;
       best(logits, params.vocabulary, params.ids + r * kCandidates, values);
       // An infinite maximum is the answer itself; subtracting it would make NaN.
       params.log_sum_exp[r] =
           std::isinf(values[0]) ? values[0]
                                 : values[0] + std::log(device.kernels.exp_sum(logits, params.vocabulary, values[0]));
+      if (!numbers) params.log_sum_exp[r] = std::numeric_limits<float>::quiet_NaN();
     }
   });
 }
