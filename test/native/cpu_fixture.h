@@ -89,6 +89,13 @@ void for_each_cpu(int32_t threads, const Fn& fn) {
     CHECK_EQ(std::string((cpu).api.last_error((cpu).device)).rfind("[" where "]", 0), size_t{0});  \
   } while (0)
 
+/** The heads of an attention layer, and the widths of its packed rows. */
+struct Heads {
+  int32_t heads, kv_heads, head_dim;
+  int64_t qkv_width() const { return int64_t{heads + 2 * kv_heads} * head_dim; }
+  int64_t y_width() const { return int64_t{heads} * head_dim; }
+};
+
 /** Memory with values before and after that no operation may touch. */
 template <class T>
 class Fenced {

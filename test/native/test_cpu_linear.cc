@@ -162,7 +162,8 @@ TEST("epilogues far from zero: no NaN, the right limits") {
       for (float value : {-1e18f, -1000.0f, -90.0f, 1000.0f, 1e18f}) {
         const std::vector<float> x(8, value);
         float y = kNan;
-        const LinearParams params{.x = x.data(), .weight = weight, .y = &y, .rows = 1, .phase = Phase::kDecode, .epilogue = epilogue};
+        const LinearParams params{.x = x.data(), .weight = weight, .y = &y, .rows = 1, .phase = Phase::kDecode,
+                                  .epilogue = epilogue};
         CHECK_OK(cpu, cpu.api.linear(cpu.device, &params));
         const double expected = value < 0 ? 0 : pair ? static_cast<double>(value) * value : value;
         CHECK(std::fabs(y - expected) <= std::fabs(expected) * 1e-6 + 1e-30);
@@ -293,7 +294,8 @@ TEST("patch_embed: class row, patches in raster order, positions") {
           for (int64_t channel = 0; channel < 3; ++channel) {
             for (int64_t y = 0; y < c.patch; ++y) {
               for (int64_t x = 0; x < c.patch; ++x, ++k) {
-                const float pixel = pixels[((image * 3 + channel) * c.side + p / grid * c.patch + y) * c.side + p % grid * c.patch + x];
+                const int64_t line = (image * 3 + channel) * c.side + p / grid * c.patch + y;
+                const float pixel = pixels[line * c.side + p % grid * c.patch + x];
                 sum += static_cast<double>(pixel) * weight.values[o * in + k];
                 plain_sum += pixel * weight.values[o * in + k];
               }

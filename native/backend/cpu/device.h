@@ -47,6 +47,15 @@ inline void check(bool holds, const char* where, const char* what, int64_t came)
   fail(Code::ERR_INVALID_ARG, std::string("[") + where + "] " + what + "; got " + std::to_string(came));
 }
 
+/**
+ * Rows per chunk of work that streams through memory: a chunk of some hundred kilobytes is worth another thread's wake,
+ * a smaller job is done sooner by the caller alone.
+ */
+constexpr int64_t rows_per_chunk(int64_t row_bytes) {
+  constexpr int64_t kChunkBytes = 128 << 10;
+  return row_bytes >= kChunkBytes ? 1 : kChunkBytes / (row_bytes > 0 ? row_bytes : 1);
+}
+
 inline void check_pointer(const void* pointer, const char* where, const char* name) {
   if (pointer) return;
   fail(Code::ERR_INVALID_ARG, std::string("[") + where + "] " + name + " must point to memory; got null");

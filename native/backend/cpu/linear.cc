@@ -11,9 +11,9 @@ void gemv(Device& device, const float* x, const GemmParams& p) {
   const CpuKernels& kernels = device.kernels;
   const Weight& weight = *p.weight;
   const int64_t columns = weight.columns();
-  // A pair fills the block of dots twice.
   const WeightGroups groups(weight, kDotColumns);
-  device.pool.parallel_for(groups.count(), 1, [&](int64_t begin, int64_t end, int32_t thread) {
+  const int64_t group_bytes = dtype_bytes(weight.parts[0].type, weight.out / groups.count() * weight.in);
+  device.pool.parallel_for(groups.count(), rows_per_chunk(group_bytes * p.rows), [&](int64_t begin, int64_t end, int32_t thread) {
     float* dots = device.scratch[thread].grow(kDotFloats);
     float* up = dots + kDotRows * kDotColumns;
     for (int64_t g = begin; g < end; ++g) {

@@ -25,9 +25,11 @@ void rope_kv(Device& device, const RopeKvParams& params) {
   for (int64_t r = 0; r < params.rows; ++r) {
     check(params.positions[r] >= 0, kWhere, "positions must be at least 0", params.positions[r]);
     check(params.sequence[r] >= 0, kWhere, "sequence indices must be at least 0", params.sequence[r]);
-    check(params.slot[r] >= 0 && params.slot[r] / kPageTokens < params.blocks, kWhere, "a slot must lie in its pages", params.slot[r]);
+    check(params.slot[r] >= 0 && params.slot[r] / kPageTokens < params.blocks, kWhere, "a slot must lie in its pages",
+          params.slot[r]);
   }
-  device.pool.parallel_for(params.rows, 8, [&](int64_t begin, int64_t end, int32_t) {
+  const int64_t row_bytes = (int64_t{params.heads} + 2 * kv_heads) * head_dim * 4;
+  device.pool.parallel_for(params.rows, rows_per_chunk(row_bytes), [&](int64_t begin, int64_t end, int32_t) {
     for (int64_t r = begin; r < end; ++r) {
       const int32_t turned = params.heads + kv_heads;
       float* row = static_cast<float*>(params.qkv) + r * (turned + kv_heads) * head_dim;

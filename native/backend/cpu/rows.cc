@@ -6,12 +6,6 @@
 #include "native/backend/cpu/weight.h"
 
 namespace himap {
-namespace {
-
-// Rows of some thousand elements: enough of them to be worth a thread's wake.
-constexpr int64_t kGrain = 16;
-
-}  // namespace
 
 void embed(Device& device, const EmbedParams& params) {
   constexpr const char* kWhere = "embed";
@@ -29,7 +23,7 @@ void embed(Device& device, const EmbedParams& params) {
     check(source >= 0 || params.maybe_features, kWhere, "a row of features was asked for and none were given", source);
   }
   const WeightGroups rows(table, 1);
-  device.pool.parallel_for(params.rows, kGrain, [&](int64_t begin, int64_t end, int32_t) {
+  device.pool.parallel_for(params.rows, rows_per_chunk(width * 4), [&](int64_t begin, int64_t end, int32_t) {
     for (int64_t r = begin; r < end; ++r) {
       float* y = static_cast<float*>(params.y) + r * width;
       const int64_t source = params.source[r];
@@ -52,7 +46,7 @@ void norm(Device& device, const NormParams& params) {
   check_pointer(params.x, kWhere, "x");
   check_pointer(params.weight, kWhere, "weight");
   check_pointer(params.y, kWhere, "y");
-  device.pool.parallel_for(params.rows, kGrain, [&](int64_t begin, int64_t end, int32_t) {
+  device.pool.parallel_for(params.rows, rows_per_chunk(params.width * 4), [&](int64_t begin, int64_t end, int32_t) {
     for (int64_t r = begin; r < end; ++r) {
       const float* x = static_cast<const float*>(params.x) + r * params.width;
       float* y = static_cast<float*>(params.y) + r * params.width;
@@ -68,13 +62,15 @@ void gather(Device& device, const GatherParams& params) {
   check(params.n >= 0 && params.n <= kMaxGathered, kWhere, ("n must be 0 to " + std::to_string(kMaxGathered)).c_str(), params.n);
   if (params.rows == 0) return;
   check_pointer(params.index, kWhere, "index");
+  int64_t bytes = 0;  // of a row of every array
   for (int32_t a = 0; a < params.n; ++a) {
     check_pointer(params.arrays[a].in, kWhere, "in");
     check_pointer(params.arrays[a].out, kWhere, "out");
     check(params.arrays[a].row_bytes > 0, kWhere, "row_bytes must be positive", params.arrays[a].row_bytes);
+    bytes += params.arrays[a].row_bytes;
   }
   for (int64_t r = 0; r < params.rows; ++r) check(params.index[r] >= 0, kWhere, "indices must be at least 0", params.index[r]);
-  device.pool.parallel_for(params.rows, kGrain, [&](int64_t begin, int64_t end, int32_t) {
+  device.pool.parallel_for(params.rows, rows_per_chunk(bytes), [&](int64_t begin, int64_t end, int32_t) {
     for (int32_t a = 0; a < params.n; ++a) {
       const auto& array = params.arrays[a];
       for (int64_t r = begin; r < end; ++r) {

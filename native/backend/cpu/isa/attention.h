@@ -97,24 +97,28 @@ void score_tile(const AttentionTile& t, int32_t first, int32_t keys, const Atten
 
 /** Scores become exp(score - max); what is there already is rescaled to the new maximum. */
 void online_softmax(const AttentionTile& t, const AttentionScratch& s) {
+  float factors[kQueryTile];  // the old maximum less the new one, then its exponential
   for (int32_t r = 0; r < t.rows; ++r) {
-    float* row = s.scores + r * kScoreStride;
+    const float* row = s.scores + r * kScoreStride;
     Vec high = splat(s.max[r]);
     for (int32_t c = 0; c < kKeyTile; c += kWidth) high = max(high, load(row + c));
     const float new_max = max_lanes(high);
-    const float factor = exp(splat(s.max[r] - new_max))[0];
+    factors[r] = s.max[r] - new_max;
+    s.max[r] = new_max;
+  }
+  for_vectors(t.rows, [&](int64_t i, int64_t n) { put(factors + i, exp(take(factors + i, n)), n); });
+  for (int32_t r = 0; r < t.rows; ++r) {
+    float* row = s.scores + r * kScoreStride;
     Vec total = {};
     for (int32_t c = 0; c < kKeyTile; c += kWidth) {
-      const Vec p = exp(load(row + c) - new_max);
+      const Vec p = exp(load(row + c) - s.max[r]);
       store(row + c, p);
       total += p;
     }
-    s.total[r] = s.total[r] * factor + sum_lanes(total);
-    s.max[r] = new_max;
-    if (factor != 1.0f) {
-      float* out = s.out + int64_t{r} * s.out_stride;
-      for (int32_t i = 0; i < s.out_stride; i += kWidth) store(out + i, load(out + i) * factor);
-    }
+    s.total[r] = s.total[r] * factors[r] + sum_lanes(total);
+    if (factors[r] == 1.0f) continue;
+    float* out = s.out + int64_t{r} * s.out_stride;
+    for (int32_t i = 0; i < s.out_stride; i += kWidth) store(out + i, load(out + i) * factors[r]);
   }
 }
 

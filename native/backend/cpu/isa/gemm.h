@@ -92,7 +92,7 @@ void gemm_block(const float* a, int32_t tiles, const float* b, int32_t panels, i
 
 HIMAP_INLINE Vec activate(Epilogue epilogue, Vec x) {
   if (epilogue == Epilogue::kQuickGelu) return x * sigmoid(1.702f * x);
-  if (epilogue == Epilogue::kGelu) return 0.5f * x * (1.0f + erf(x * 0.707106781f));
+  if (epilogue == Epilogue::kGelu) return gelu(x);
   return x;
 }
 

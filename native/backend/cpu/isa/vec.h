@@ -77,9 +77,25 @@ HIMAP_INLINE Vec fma(Vec a, Vec b, Vec c) {
 #endif
 }
 
-/** b where a is NaN. */
+/** b where either is NaN. */
 HIMAP_INLINE Vec max(Vec a, Vec b) {
+#if defined(HIMAP_ISA_AVX512)
+  return _mm512_max_ps(a, b);
+#elif defined(HIMAP_ISA_AVX2)
+  return _mm256_max_ps(a, b);
+#else
   return a > b ? a : b;
+#endif
+}
+
+HIMAP_INLINE Vec min(Vec a, Vec b) {
+#if defined(HIMAP_ISA_AVX512)
+  return _mm512_min_ps(a, b);
+#elif defined(HIMAP_ISA_AVX2)
+  return _mm256_min_ps(a, b);
+#else
+  return a < b ? a : b;
+#endif
 }
 
 HIMAP_INLINE Int lanes() {
@@ -137,6 +153,8 @@ HIMAP_INLINE Vec from_f16(Half bits) {
   return _mm512_cvtph_ps(reinterpret_cast<__m256i>(bits));
 #elif defined(HIMAP_ISA_AVX2)
   return _mm256_cvtph_ps(reinterpret_cast<__m128i>(bits));
+#elif defined(__aarch64__)
+  return static_cast<Vec>(vcvt_f32_f16(reinterpret_cast<float16x4_t>(bits)));
 #else
   const Int wide = __builtin_convertvector(bits, Int);
   const Int magnitude = (wide & 0x7fff) << 13;
@@ -155,6 +173,8 @@ HIMAP_INLINE Half to_f16(Vec value) {
   return reinterpret_cast<Half>(_mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #elif defined(HIMAP_ISA_AVX2)
   return reinterpret_cast<Half>(_mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif defined(__aarch64__)
+  return reinterpret_cast<Half>(vcvt_f16_f32(static_cast<float32x4_t>(value)));
 #else
   const Int bits = reinterpret_cast<Int>(value);
   const Int magnitude = bits & 0x7fffffff;
