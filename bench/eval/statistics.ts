@@ -39,12 +39,11 @@ export function mcnemar(lost: number, won: number): number {
 }
 
 /**
- * 95 % interval of the mean of one number per question when groups are drawn anew, 10,000 times: questions about one
+ * 95 % interval of the mean of one number per question when groups are drawn anew: questions about one
  * scene stand or fall together, so scenes are drawn and not questions. Every list sees the same draws.
  * @param groups the group of each question
  */
-export function bootstrapOver(groups: readonly number[]): (values: readonly number[]) => Interval {
-  const draws = 10_000;
+export function bootstrapOver(groups: readonly number[], draws = 10_000): (values: readonly number[]) => Interval {
   const index = new Map([...new Set(groups)].map((group, i) => [group, i]));
   const drawn = new Uint16Array(draws * index.size);
   for (let draw = 0, at = 0; draw < draws; draw++) {

@@ -1,0 +1,203 @@
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+
+import { packageVersion } from "../../lib/package.js";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const model = `${root}test/golden/full576/checkpoint`;
+const picture = `${root}test/golden/full576/short.png`;
+const folder = mkdtempSync(path.join(os.tmpdir(), "himap-cli-"));
+// What is shipped is what is compiled into dist/, which `npm test` makes before it runs anything.
+const compiled = `${root}dist/lib/cli/main.js`;
+const program = existsSync(compiled) ? [compiled] : ["--import", fileURLToPath(import.meta.resolve("tsx")), `${root}lib/cli/main.ts`];
+
+interface End {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  out: string;
+  err: string;
+}
+
+interface Options {
+  input?: Uint8Array;
+  cwd?: string;
+  /** Sees standard output as it comes. */
+  onOutput?: (child: ReturnType<typeof spawn>, out: string) => void;
+  onStart?: (child: ReturnType<typeof spawn>) => void;
+}
+
+/** Runs the program, killed after two minutes. */
+function himap(args: string[], { input, cwd = folder, onOutput, onStart }: Options = {}): Promise<End> {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [...program, ...args], {
+      cwd, stdio: ["pipe", "pipe", "pipe"], timeout: 120_000, env: { ...process.env, NO_COLOR: "1" },
+    });
+    const end = { out: "", err: "" };
+    child.stdout.setEncoding("utf8").on("data", (piece: string) => {
+      end.out += piece;
+      onOutput?.(child, end.out);
+    });
+    child.stderr.setEncoding("utf8").on("data", (piece: string) => (end.err += piece));
+    child.stdin.on("error", () => undefined);
+    if (input !== undefined) child.stdin.end(input);
+    onStart?.(child);
+    child.on("close", (code, signal) => resolve({ code, signal, ...end }));
+  });
+}
+
+test("run --json: one object on standard output and nothing else, a heatmap beside it", async () => {
+  const { code, out, err } = await himap(["run", model, picture, "What is this?", "--pruning", "himap", "--max-tokens", "4", "--json", "--heatmap", "kept.png"]);
+  assert.is(code, 0, err);
+  assert.is(err, "");
+  assert.ok(out.endsWith("}\n") && out.indexOf("\n") === out.length - 1);
+  const result = JSON.parse(out) as { tokens: number[]; usage: { imageTokensPerStage: number[] }; cuts: { before: number; kept: number[]; scores: number[] }[] };
+  assert.ok(Array.isArray(result.tokens));
+  assert.equal(result.usage.imageTokensPerStage, [576, 288, 72]);
+  assert.equal(result.cuts.map(({ before, kept, scores }) => [before, kept.length, scores.length]), [[2, 288, 576], [8, 72, 288]]);
+  assert.is(readFileSync(path.join(folder, "kept.png")).toString("latin1", 1, 4), "PNG");
+});
+
+test("run: the answer on standard output, figures on standard error, the same answer as --json", async () => {
+  const options = ["--max-tokens", "6", "--seed", "3", "--temperature", "1.5", "--top-p", "0.9"];
+  const plain = await himap(["run", model, picture, "What is this?", ...options]);
+  assert.is(plain.code, 0, plain.err);
+  assert.match(plain.err, /tokens in, image tokens 576 in 10 layers; \d out \((length|stop)\)\nfirst token .*\nvision and prefill .* KV .*\n$/);
+  const json = await himap(["run", model, picture, "What is this?", ...options, "--json"]);
+  assert.is(plain.out, `${(JSON.parse(json.out) as { text: string }).text}\n`);
+});
+
+test("run: a picture from standard input is the same picture", async () => {
+  const args = ["What is this?", "--max-tokens", "3", "--json", "--heatmap", "stdin.png"];
+  const [file, piped] = [await himap(["run", model, picture, ...args]), await himap(["run", model, "-", ...args], { input: readFileSync(picture) })];
+  assert.is(piped.code, 0, piped.err);
+  assert.equal((JSON.parse(piped.out) as { tokens: number[] }).tokens, (JSON.parse(file.out) as { tokens: number[] }).tokens);
+});
+
+test("run: text only, with a system message and a stop text", async () => {
+  const { code, out, err } = await himap(["run", model, "none", "Hello", "--system", "Be brief.", "--stop", "zzz", "--max-tokens", "2", "--logprobs", "2", "--json"]);
+  assert.is(code, 0, err);
+  assert.is((JSON.parse(out) as { logprobs: unknown[] }).logprobs.length, 2);
+});
+
+test("failures: one line with the code, exit code 1, nothing on standard output", async () => {
+  writeFileSync(path.join(folder, "broken.png"), "not a picture");
+  const cases: [args: string[], expected: RegExp][] = [
+    [["run", "/no/such/folder", picture, "x"], /^himap: ERR_INVALID_ARG .*\/no\/such\/folder.*ENOENT/],
+    [["run", folder, picture, "x"], /^himap: ERR_\w+ .*config\.json/],
+    [["run", model, "/no/such/picture.png", "x"], /^himap: ERR_BAD_IMAGE picture\.png: .*ENOENT/],
+    [["run", model, "broken.png", "x"], /^himap: ERR_\w+ .*image/],
+    [["run", model, "-", "x"], /^himap: ERR_\w+ .*image/],
+    [["run", model, picture, "x", "--top-p", "7"], /^himap: ERR_INVALID_ARG .*number from 0 to 1 for topP but received 7/],
+    [["run", model, picture, "x", "--pruning", "hi"], /^himap: ERR_INVALID_ARG .*"himap".*for pruning but received "hi"/],
+    [["run", model, picture, "x", "--device", "abacus"], /^himap: ERR_INVALID_ARG .*device but received "abacus"/],
+    [["inspect", "/no/such/folder"], /^himap: ERR_INVALID_ARG /],
+    [["inspect", model, "--kv-type", "f8"], /^himap: ERR_INVALID_ARG .*kvType/],
+  ];
+  for (const [args, expected] of cases) {
+    const { code, out, err } = await himap(args, { input: new Uint8Array() });
+    const name = args.join(" ");
+    assert.is(code, 1, `${name}: ${err}`);
+    assert.match(err, expected, name);
+    assert.not.match(err, /\n {4}at /, name);
+    assert.is(out, "", name);
+  }
+  const { err } = await himap(["inspect", "/no/such/folder", "--debug"]);
+  assert.match(err, /\n {4}at /);
+});
+
+test("a heatmap that cannot be written fails, naming the option", async () => {
+  const { code, err } = await himap(["run", model, picture, "x", "--max-tokens", "1", "--heatmap", "/no/such/folder/a.png"]);
+  assert.is(code, 1);
+  assert.match(err, /himap: ERR_INVALID_ARG expected a file that can be written for --heatmap/);
+});
+
+test("a command line that cannot be understood: exit code 2, and where to find help", async () => {
+  const cases: [args: string[], expected: RegExp][] = [
+    [["rum"], /expected one of run, demo, .* but received "rum"/],
+    [["run", model], /expected MODEL IMAGE PROMPT/],
+    [["run", model, picture, "x", "--jsn"], /did you mean "json"\?/],
+    [["run", model, picture, "x", "--max-tokens", "many"], /expected a number for --max-tokens but received "many"/],
+    [["run", model, picture, "x", "--pruning", "[nonsense"], /expected JSON for --pruning/],
+    [["run", model, "none", "x", "--heatmap", "a.png"], /expected a picture for IMAGE for --heatmap but received "none"/],
+    [["doctor", "me"], /expected no operands/],
+  ];
+  for (const [args, expected] of cases) {
+    const { code, out, err } = await himap(args);
+    assert.is(code, 2, args.join(" "));
+    assert.match(err, expected);
+    assert.match(err, /himap: try himap --help/);
+    assert.is(out, "");
+  }
+  const bare = await himap([]);
+  assert.is(bare.code, 2);
+  assert.match(bare.err, /himap run/);
+});
+
+test("help and version on standard output, exit code 0", async () => {
+  for (const args of [["--help"], ["-h"], ["help"]]) {
+    const { code, out } = await himap(args);
+    assert.is(code, 0);
+    for (const name of ["run", "demo", "inspect", "doctor", "build"]) assert.ok(out.includes(`himap ${name}`), name);
+  }
+  for (const args of [["run", "--help"], ["help", "run"], ["run", "a", "--nonsense", "-h"]]) {
+    const { code, out, err } = await himap(args);
+    assert.is(code, 0, err);
+    assert.match(out, /himap run MODEL IMAGE PROMPT/);
+  }
+  assert.is((await himap(["--version"])).out, `${packageVersion}\n`);
+});
+
+test("doctor and inspect: a page, and JSON", async () => {
+  const page = await himap(["doctor"]);
+  assert.is(page.code, 0, page.err);
+  assert.match(page.out, /device +auto takes cpu/);
+  assert.is((JSON.parse((await himap(["doctor", "--json"])).out) as { device: string }).device, "cpu");
+  const inspected = await himap(["inspect", model, "--prompt-tokens", "100", "--max-tokens", "50"]);
+  assert.match(inspected.out, /1\.49 million parameters/);
+  const { prompt } = JSON.parse((await himap(["inspect", model, "--json", "--images", "2"])).out) as { prompt: { imageTokens: number } };
+  assert.is(prompt.imageTokens, 1152);
+});
+
+test("a reader that leaves is no failure", async () => {
+  const early = await himap(["inspect", model, "--json"], { onStart: (child) => child.stdout!.destroy() });
+  assert.is(early.code, 0, early.err);
+  assert.is(early.err, "");
+  const midway = await himap(["run", model, "none", "Hello", "--max-tokens", "3000", "--min-tokens", "3000"], { onOutput: (child) => child.stdout!.destroy() });
+  assert.is(midway.code, 0, midway.err);
+  assert.is(midway.err, "");
+});
+
+test("Ctrl-C ends a run with 130, SIGTERM with 143", async () => {
+  for (const [signal, expected] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+    let sent = false;
+    const { code, err } = await himap(["run", model, "none", "Hello", "--max-tokens", "3000", "--min-tokens", "3000"], {
+      onOutput: (child) => {
+        if (!sent) child.kill(signal);
+        sent = true;
+      },
+    });
+    assert.is(code, expected, err);
+    assert.is(err, "");
+  }
+  // While it waits for the rest of a picture. More than a pipe holds is only taken once it reads.
+  const waiting = await himap(["run", model, "-", "x"], { onStart: (child) => child.stdin!.write(new Uint8Array(1 << 20), () => child.kill("SIGINT")) });
+  assert.is(waiting.code, 130, waiting.err);
+});
+
+test("demo: runs from anywhere, says what it did and writes its picture", async () => {
+  const { code, out, err } = await himap(["demo", "--out", "demo.png"]);
+  assert.is(code, 0, err);
+  for (const word of ["scene-1.png", "scene-4.png", "unpruned: ", "HiMAP: ", "144 in 2 layers, 72 in 6, 18 in 8", "first token, median", path.join(folder, "demo.png")]) {
+    assert.ok(out.includes(word), word);
+  }
+  assert.is(readFileSync(path.join(folder, "demo.png")).toString("latin1", 1, 4), "PNG");
+});
+
+test.after(() => rmSync(folder, { recursive: true, force: true }));
+test.run();
