@@ -53,10 +53,16 @@ export class Columns {
 /** The lines of a block, without line ends; none is longer than `width`. */
 export function layOut(columns: readonly Column[], width: number): string[] {
   const own = Math.floor((width - 1 - 3 * columns.length) / columns.length);
-  const blocks = columns.map(({ title, text, facts }) => ({ head: title, text: wrap(printable(text), own), facts: facts.flatMap((fact) => wrap(fact, own)) }));
-  const depth = Math.max(...blocks.map(({ text }) => text.length));
-  // Facts start on one line, below the longer answer.
-  const lists = blocks.map(({ head, text, facts }) => [head, ...text, ...Array<string>(depth - text.length).fill(""), ...facts]);
-  const height = Math.max(...lists.map(({ length }) => length));
-  return Array.from({ length: height }, (_, i) => `  ${lists.map((list) => (list[i] ?? "").padEnd(own)).join(" | ")}`.trimEnd());
+  /** One part of every column, each broken to the column's width; the next part starts on one line in all. */
+  const part = (cells: readonly string[]): string[] => {
+    const blocks = cells.map((cell) => wrap(printable(cell), own));
+    const height = Math.max(...blocks.map(({ length }) => length));
+    return Array.from({ length: height }, (_, i) => `  ${blocks.map((block) => (block[i] ?? "").padEnd(own)).join(" | ")}`.trimEnd());
+  };
+  const facts = Math.max(...columns.map((column) => column.facts.length));
+  return [
+    ...part(columns.map(({ title }) => title)),
+    ...part(columns.map(({ text }) => text)),
+    ...Array.from({ length: facts }, (_, i) => part(columns.map((column) => column.facts[i] ?? ""))).flat(),
+  ];
 }

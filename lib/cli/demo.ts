@@ -6,7 +6,7 @@ import { renderHeatmap } from "../image/heatmap.js";
 import { loadSharp } from "../image/sharp.js";
 import { load } from "../load.js";
 import { packageRoot } from "../package.js";
-import { flopsText, millisecondsText, percentText, table } from "../text.js";
+import { flopsText, millisecondsText, percentText, table, wrap } from "../text.js";
 import type { Engine, Message, Preset, Result } from "../types.js";
 import { Columns } from "./columns.js";
 import { defineCommand, type Terminal } from "./command.js";
@@ -60,7 +60,7 @@ export const demo = defineCommand({
       const results: Result[][] = [];
       const pictures: Uint8Array[] = [];
       for (const { file, shows, questions } of scenes) {
-        await terminal.write(`\n${file}: ${shows}\n`);
+        await terminal.write(`\n${wrap(`${file}: ${shows}`, terminal.columns - 1).join("\n")}\n`);
         for (const [text, truth] of questions) results.push(await askBoth(engine, file, text, truth, terminal));
         pictures.push(await renderHeatmap({ path: pictureOf(file) }, results.at(-1)![1]!, { size: 240, signal }));
       }

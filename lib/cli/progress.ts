@@ -10,7 +10,7 @@ const patience = 300;
 const interval = 80;
 
 export interface ProgressBar {
-  update: (progress: LoadProgress) => void;
+  update: (progress: Pick<LoadProgress, "loaded" | "total">) => void;
   /** Wipes the bar. */
   end(): void;
 }

@@ -17,7 +17,7 @@ const result: Result = {
   text: "a ring",
   tokens: Uint32Array.of(7, 8, 9, 2),
   finishReason: "stop",
-  usage: { promptTokens: 158, imageTokens: 144, imageTokensPerStage: [144, 72, 18], completionTokens: 4 },
+  usage: { promptTokens: 158, imageTokens: 144, imageTokensPerStage: [144, 72, 18], completionTokens: 4, prefills: 1 },
   timings: { queue: 0.01, decode: 3, vision: 2, prefill: 9, generate: 6 },
   cuts: [{ before: 2, kept: new Uint32Array(72) }, { before: 8, kept: new Uint32Array(18) }],
   flops: { paper: 35, paperUnpruned: 100, prefill: 0.75e9, prefillUnpruned: 1.5e9 },
@@ -99,13 +99,13 @@ test("the bar waits, draws at most every so often, and leaves nothing behind", (
   let now = 0;
   const terminal = fakeTerminal(true);
   const bar = progressBar(terminal, "opening", () => now);
-  bar.update({ phase: "read", loaded: 1e9, total: 14e9 });
+  bar.update({ loaded: 1e9, total: 14e9 });
   assert.is(terminal.notes, "", "too early");
   now = 400;
-  bar.update({ phase: "read", loaded: 7e9, total: 14e9 });
+  bar.update({ loaded: 7e9, total: 14e9 });
   assert.is(terminal.notes, `\r\x1b[Kopening [${"=".repeat(12)}${" ".repeat(12)}] 7.00 GB of 14.0 GB`);
   now = 410;
-  bar.update({ phase: "read", loaded: 8e9, total: 14e9 });
+  bar.update({ loaded: 8e9, total: 14e9 });
   assert.not.match(terminal.notes, /8.00 GB/);
   bar.end();
   assert.ok(terminal.notes.endsWith("\r\x1b[K"));
@@ -116,7 +116,7 @@ test("no bar where standard error is no terminal, nor for what is quick", () => 
   const file = fakeTerminal(false);
   const bar = progressBar(file, "opening", () => now);
   now = 1000;
-  bar.update({ phase: "read", loaded: 1, total: 2 });
+  bar.update({ loaded: 1, total: 2 });
   bar.end();
   assert.is(file.notes, "");
   const quick = fakeTerminal(true);
@@ -134,6 +134,11 @@ test("columns lie beside each other, none wider than the terminal", () => {
     "  fact              | fact",
   ]);
   assert.ok(lines.every((line) => line.length <= 41));
+});
+
+test("facts stand beside each other though one takes two lines", () => {
+  const lines = layOut([{ title: "a", text: "", facts: ["one two three four", "next"] }, { title: "b", text: "", facts: ["one", "next"] }], 31);
+  assert.equal(lines, ["  a            | b", "               |", "  one two      | one", "  three four   |", "  next         | next"]);
 });
 
 test("on a terminal columns are redrawn in place", async () => {
