@@ -18,7 +18,8 @@ import { philox, uniform } from "./philox.js";
  */
 export function chooseToken(candidates: Candidates, sampling: StepSampling, position: number): number {
   const { ids, logits } = candidates;
-  if (sampling.temperature === 0) return 0;
+  // Nothing can be drawn where the best logit is infinite: every token is banned, or the model made no numbers.
+  if (sampling.temperature === 0 || !Number.isFinite(logits[0])) return 0;
 
   let count = ids.length;
   if (sampling.topK > 0 && sampling.topK < count) count = sampling.topK;

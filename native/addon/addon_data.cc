@@ -33,16 +33,15 @@ std::shared_ptr<AddonData> AddonData::of(Napi::Env env) { return *env.GetInstanc
 
 AddonData::~AddonData() = default;
 
-void AddonData::post(std::function<void(Napi::Env)> call) {
-  auto held = std::make_unique<std::function<void(Napi::Env)>>(std::move(call));
+void AddonData::post(std::unique_ptr<Call> call) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (closed_) return;
-  if (napi_call_threadsafe_function(calls_, held.get(), napi_tsfn_nonblocking) == napi_ok) held.release();
+  if (napi_call_threadsafe_function(calls_, call.get(), napi_tsfn_nonblocking) == napi_ok) call.release();
 }
 
 // A closing environment passes a null `env` for what is still queued: the call is destroyed and settles nothing.
 void AddonData::deliver(napi_env env, napi_value, void*, void* data) {
-  std::unique_ptr<std::function<void(Napi::Env)>> call(static_cast<std::function<void(Napi::Env)>*>(data));
+  std::unique_ptr<Call> call(static_cast<Call*>(data));
   if (env == nullptr) return;
   try {
     (*call)(Napi::Env(env));

@@ -30,9 +30,11 @@ class AddonData : public std::enable_shared_from_this<AddonData> {
 
   Napi::Env env() const { return env_; }
 
+  using Call = std::function<void(Napi::Env)>;
+
   // Runs `call` on the JavaScript thread. From any thread; never waits. Once the environment is closing, `call` is
   // destroyed without having run.
-  void post(std::function<void(Napi::Env)> call);
+  void post(std::unique_ptr<Call> call);
 
   // Every promise under way keeps the event loop alive, and nothing else of ours does. JavaScript thread.
   void began();

@@ -9,6 +9,8 @@
 namespace himap {
 namespace {
 
+constexpr const char* kNoMemory = "memory could not be had";
+
 struct Job {
   Napi::Promise::Deferred deferred;
   std::function<void()> work;
@@ -30,42 +32,44 @@ void settle(Napi::Env env, Job& job) {
   }
 }
 
-// Carries a job over its thread. Whatever becomes of the task, the job goes back to the JavaScript thread exactly once.
+// Carries a job over its thread. Whatever becomes of the task, the job goes back to the JavaScript thread exactly once;
+// the message that takes it there is made beforehand, because a job destroyed elsewhere could make a thread join itself.
 class Ticket {
  public:
-  Ticket(std::shared_ptr<AddonData> data, std::shared_ptr<Job> job) : data_(std::move(data)), job_(std::move(job)) {}
+  Ticket(std::shared_ptr<AddonData> data, const std::shared_ptr<Job>& job)
+      : data_(std::move(data)),
+        job_(*job),
+        message_(std::make_unique<AddonData::Call>([data = data_, job](Napi::Env env) {
+          data->ended();
+          settle(env, *job);
+        })) {}
   Ticket(const Ticket&) = delete;
   Ticket& operator=(const Ticket&) = delete;
 
   ~Ticket() {
-    if (job_ == nullptr) return;
-    job_->error = Error(Code::ERR_ABORTED, "the work was dropped: its thread is stopped");
-    send_back();
+    if (message_ == nullptr) return;
+    carry_out([] { fail(Code::ERR_ABORTED, "the work was dropped: its thread is stopped"); });
+    data_->post(std::move(message_));
   }
 
   void run() {
-    try {
-      job_->work();
-    } catch (...) {
-      job_->error = caught_error();
-    }
-    send_back();
+    carry_out(job_.work);
+    data_->post(std::move(message_));
   }
 
  private:
-  void send_back() noexcept {
+  template <class Work>
+  void carry_out(const Work& work) {
     try {
-      data_->post([data = data_, job = std::move(job_)](Napi::Env env) {
-        data->ended();
-        settle(env, *job);
-      });
-    } catch (...) {  // out of memory for the message itself
+      work();
+    } catch (...) {
+      job_.error = caught_error();
     }
-    job_ = nullptr;
   }
 
   std::shared_ptr<AddonData> data_;
-  std::shared_ptr<Job> job_;
+  Job& job_;  // the message's
+  std::unique_ptr<AddonData::Call> message_;
 };
 
 }  // namespace
@@ -75,7 +79,7 @@ Napi::Promise run_async(AddonData& data, TaskThread& thread, std::function<void(
   auto deferred = Napi::Promise::Deferred::New(data.env());
   const Napi::Promise promise = deferred.Promise();
   auto job = std::make_shared<Job>(Job{deferred, std::move(work), std::move(done), std::nullopt});
-  auto ticket = std::make_shared<Ticket>(data.shared_from_this(), std::move(job));
+  auto ticket = std::make_shared<Ticket>(data.shared_from_this(), job);
   data.began();
   thread.post([ticket = std::move(ticket)] { ticket->run(); });
   return promise;
@@ -83,20 +87,24 @@ Napi::Promise run_async(AddonData& data, TaskThread& thread, std::function<void(
 
 Error caught_error() noexcept {
   try {
-    throw;
-  } catch (const Error& error) {
-    return error;
-  } catch (const std::bad_alloc&) {
-    return Error(Code::ERR_OUT_OF_MEMORY, "memory could not be had");
-  } catch (const std::exception& error) {
-    return Error(Code::ERR_INTERNAL, error.what());
-  } catch (...) {
-    return Error(Code::ERR_INTERNAL, "an exception of unknown type");
+    try {
+      throw;
+    } catch (const Error& error) {
+      return error;
+    } catch (const std::bad_alloc&) {
+      return Error(Code::ERR_OUT_OF_MEMORY, kNoMemory);
+    } catch (const std::exception& error) {
+      return Error(Code::ERR_INTERNAL, error.what());
+    } catch (...) {
+      return Error(Code::ERR_INTERNAL, "an exception of unknown type");
+    }
+  } catch (...) {  // not even memory for the sentence
+    return Error(Code::ERR_OUT_OF_MEMORY, {});
   }
 }
 
 Napi::Error to_js_error(Napi::Env env, const Error& error) {
-  Napi::Error js = Napi::Error::New(env, error.message);
+  Napi::Error js = error.message.empty() ? Napi::Error::New(env, kNoMemory) : Napi::Error::New(env, error.message);
   js.Set("code", Napi::String::New(env, code_name(error.code)));
   return js;
 }

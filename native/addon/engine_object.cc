@@ -171,10 +171,10 @@ Napi::Value open_engine(const Napi::CallbackInfo& info) {
   const auto report = [data, owner, on_progress](int64_t done, int64_t total) {
     require(!owner->cancelled, Code::ERR_ABORTED, "[open] opening the model was given up");
     if (!on_progress) return;
-    data->post([owner, on_progress, done, total](Napi::Env env) {
+    data->post(std::make_unique<AddonData::Call>([owner, on_progress, done, total](Napi::Env env) {
       const Napi::Value answer = on_progress->Call({Napi::Number::New(env, static_cast<double>(done)), Napi::Number::New(env, static_cast<double>(total))});
       if (answer.IsBoolean() && !answer.As<Napi::Boolean>().Value()) owner->cancelled = true;
-    });
+    }));
   };
   return run_async(
       *data, owner->thread,
@@ -182,7 +182,7 @@ Napi::Value open_engine(const Napi::CallbackInfo& info) {
         try {
           owner->place(std::make_unique<Engine>(*manifest, options, report));
         } catch (...) {
-          data->post([data, owner](Napi::Env) { data->remove(owner); });
+          data->post(std::make_unique<AddonData::Call>([data, owner](Napi::Env) { data->remove(owner); }));
           throw;
         }
       },

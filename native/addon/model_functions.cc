@@ -16,7 +16,10 @@
 namespace himap {
 namespace {
 
+// Products of these with what a manifest may hold stay below 2^63.
 constexpr int64_t kMaxCount = int64_t{1} << 31;
+constexpr int64_t kMaxHeads = 1 << 20;  // and of a head's dimension
+constexpr int64_t kMaxImages = 1 << 16;
 
 DType kv_type_of(const Napi::Value& value) {
   const std::string name = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
@@ -26,11 +29,12 @@ DType kv_type_of(const Napi::Value& value) {
   fail(Code::ERR_INVALID_ARG, "[pageBytes] expected \"f32\", \"f16\" or \"bf16\" for kvType but received " + describe(value));
 }
 
-int64_t integer_argument(const Napi::CallbackInfo& info, size_t index, const char* where) {
+int64_t integer_argument(const Napi::CallbackInfo& info, size_t index, const char* where, int64_t most) {
   const Napi::Value value = info[index];
   const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
-  require(number >= 0 && number < static_cast<double>(kMaxCount) && number == static_cast<double>(static_cast<int64_t>(number)),
-          Code::ERR_INVALID_ARG, std::string("[") + where + "] expected a count but received " + describe(value));
+  require(number >= 0 && number <= static_cast<double>(most) && number == static_cast<double>(static_cast<int64_t>(number)),
+          Code::ERR_INVALID_ARG,
+          std::string("[") + where + "] expected an integer from 0 to " + std::to_string(most) + " but received " + describe(value));
   return static_cast<int64_t>(number);
 }
 
@@ -68,16 +72,16 @@ Napi::Value plan(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value page_bytes(const Napi::CallbackInfo& info) {
-  const KvLayout layout{kv_type_of(info[2]), static_cast<int32_t>(integer_argument(info, 0, "pageBytes")),
-                        static_cast<int32_t>(integer_argument(info, 1, "pageBytes"))};
+  const KvLayout layout{kv_type_of(info[2]), static_cast<int32_t>(integer_argument(info, 0, "pageBytes", kMaxHeads)),
+                        static_cast<int32_t>(integer_argument(info, 1, "pageBytes", kMaxHeads))};
   return Napi::Number::New(info.Env(), static_cast<double>(layout.page_bytes()));
 }
 
 Napi::Value memory_of(const Napi::CallbackInfo& info) {
   require(info[0].IsString(), Code::ERR_INVALID_ARG, "[memoryOf] expected a manifest but received " + describe(info[0]));
   const ModelConfig config = parse_manifest(info[0].As<Napi::String>().Utf8Value()).config;
-  const int64_t rows = integer_argument(info, 1, "memoryOf");
-  const int64_t images = integer_argument(info, 2, "memoryOf");
+  const int64_t rows = integer_argument(info, 1, "memoryOf", kMaxCount);
+  const int64_t images = integer_argument(info, 2, "memoryOf", kMaxImages);
   Napi::Object out = Napi::Object::New(info.Env());
   out.Set("vectors", static_cast<double>(model_vector_bytes(config)));
   const auto head_dim = static_cast<int32_t>(std::max(config.head_dim, config.vision.hidden / config.vision.heads));

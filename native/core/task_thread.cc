@@ -1,6 +1,10 @@
 #include "native/core/task_thread.h"
 
+#include <string>
+#include <system_error>
 #include <utility>
+
+#include "native/core/status.h"
 
 namespace himap {
 
@@ -8,8 +12,11 @@ TaskThread::TaskThread(unsigned threads) {
   threads_.reserve(threads);
   try {
     for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { run(); });
+  } catch (const std::system_error&) {
+    stop();  // those that were had would otherwise end the process
+    fail(Code::ERR_OUT_OF_MEMORY, "[threads] the system refused to start " + std::to_string(threads) + " threads");
   } catch (...) {
-    stop();  // the system refused a thread: those that were had would otherwise end the process
+    stop();
     throw;
   }
 }
@@ -27,7 +34,7 @@ bool TaskThread::post(std::function<void()> task) {
 }
 
 void TaskThread::stop() noexcept {
-  std::deque<std::function<void()>> dropped;  // destroyed last and unlocked: a task's destructor may post elsewhere
+  std::list<std::function<void()>> dropped;  // destroyed last and unlocked: a task's destructor may post elsewhere
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <condition_variable>
-#include <deque>
 #include <functional>
+#include <list>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -14,6 +14,7 @@ namespace himap {
 // posts catches inside the task and reports in its own way.
 class TaskThread {
  public:
+  // ERR_OUT_OF_MEMORY where the system refuses a thread.
   explicit TaskThread(unsigned threads = 1);
 
   // As `stop`.
@@ -32,7 +33,7 @@ class TaskThread {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::function<void()>> queue_;
+  std::list<std::function<void()>> queue_;  // takes no memory while empty: `stop` must not fail
   bool stopping_ = false;
   std::mutex join_mutex_;  // two callers of `stop` both return only when the threads are gone
   std::vector<std::thread> threads_;

@@ -228,7 +228,9 @@ void Decoder::decode(const std::vector<DecodeRow>& rows, const std::vector<StepR
     ids.push_back(rows[r].id);
     positions.push_back(rows[r].position);
     row_index.push_back(static_cast<int32_t>(r));
-    for (const StepStage& stage : rows[r].sequence->stages) blocks = std::max(blocks, stage.blocks);
+    for (const StepStage& stage : rows[r].sequence->stages) {
+      if (!stage.pages.empty()) blocks = std::max(blocks, stage.blocks);  // without layers it has blocks in name only
+    }
   }
   std::vector<int32_t> pages(layers * n * static_cast<size_t>(blocks), 0);
   for (size_t layer = 0; layer < layers; ++layer) {

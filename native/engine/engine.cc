@@ -182,6 +182,7 @@ void Engine::check_sequence(const StepSequence& sequence, size_t index, size_t i
   PlanJob job{.layers = config.layers, .length = rows, .image_tokens = sequence.image_rows(), .new_tokens = 0, .cuts = {}};
   for (const StepCut& cut : sequence.cuts) job.cuts.push_back({cut.before, cut.keep});
   const std::vector<Stage> stages = plan_stages(job);
+  for (const Stage& stage : stages) must(stage.tokens >= 1, "at least one row must survive every cut");
   for (size_t c = 0; c < sequence.cuts.size(); ++c) {
     const StepCut& cut = sequence.cuts[c];
     const int64_t alive = stages[c].image_tokens;

@@ -42,7 +42,8 @@ std::array<uint32_t, 4> philox(const uint32_t key[2], std::array<uint32_t, 4> co
 }
 
 size_t choose_token(const Candidates& candidates, const StepSampling& sampling, int64_t position) {
-  if (sampling.temperature == 0) return 0;
+  // Nothing can be drawn where the best logit is infinite: every token is banned, or the model made no numbers.
+  if (sampling.temperature == 0 || !std::isfinite(candidates.logits[0])) return 0;
 
   size_t count = candidates.ids.size();
   if (sampling.top_k > 0) count = std::min(count, static_cast<size_t>(sampling.top_k));

@@ -13,6 +13,7 @@ constexpr int64_t kMaxWidth = 1 << 20;
 constexpr int64_t kMaxLayers = 1024;
 constexpr int64_t kMaxPositions = 1 << 24;
 constexpr int64_t kMaxImageSide = 1 << 14;
+constexpr int64_t kMaxRopeAngles = 1 << 27;  // 512 MB of tables, which no byte of any file stands for
 constexpr int64_t kMaxFileBytes = int64_t{1} << 50;
 constexpr size_t kMaxTensors = 100'000;
 constexpr size_t kMaxFiles = 10'000;
@@ -138,6 +139,7 @@ class ConfigReader {
     must(config_.head_dim % 8 == 0, "headDim must be a multiple of 8; got " + std::to_string(config_.head_dim));
     must(config_.heads % config_.kv_heads == 0, "heads must be a multiple of kvHeads");
     must(config_.qkv_width() <= 4 * kMaxWidth, "heads times headDim is too large");
+    must(config_.max_positions * config_.head_dim <= kMaxRopeAngles, "maxPositions times headDim is too large");
     must(vision.hidden % vision.heads == 0 && vision.hidden / vision.heads % 8 == 0,
          "vision.hidden divided by vision.heads must be a multiple of 8");
     must(vision.image_size % vision.patch_size == 0, "vision.imageSize must be a multiple of vision.patchSize");

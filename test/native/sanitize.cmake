@@ -1,0 +1,31 @@
+# The native tests and the fuzz targets under AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their
+# own: scripts/sanitize.mjs. With clang the targets are libFuzzer's; with any other compiler test/fuzz/native/driver.cc
+# runs them on their corpus and on mutations of it.
+set(HIMAP_SANITIZERS -fsanitize=address,undefined,float-cast-overflow)
+if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+  list(APPEND HIMAP_SANITIZERS -fsanitize=fuzzer-no-link)
+  set(HIMAP_FUZZ_MAIN "")
+  set(HIMAP_FUZZ_LINK -fsanitize=fuzzer)
+else()
+  set(HIMAP_FUZZ_MAIN test/fuzz/native/driver.cc)
+  set(HIMAP_FUZZ_LINK "")
+endif()
+target_compile_options(himap_options INTERFACE ${HIMAP_SANITIZERS} -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1)
+target_compile_definitions(himap_options INTERFACE _GLIBCXX_ASSERTIONS)
+target_link_options(himap_options INTERFACE ${HIMAP_SANITIZERS})
+
+# A backend's library finds the sanitizers' runtime in the program that opens it, so nothing is linked into it.
+set_target_properties(himap_cpu PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}
+  LINK_OPTIONS "${HIMAP_SANITIZERS};-Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/native/backend/exports.map")
+foreach(program core image cpu replay fault)
+  set_target_properties(test_${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/tests)
+endforeach()
+set_target_properties(himap_fault PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/tests LINK_OPTIONS "${HIMAP_SANITIZERS}")
+
+foreach(entry manifest step preprocess)
+  add_executable(fuzz_${entry} test/fuzz/native/fuzz_${entry}.cc test/native/tiny_model.cc ${HIMAP_FUZZ_MAIN})
+  target_link_libraries(fuzz_${entry} PRIVATE himap_core)
+  target_link_options(fuzz_${entry} PRIVATE ${HIMAP_FUZZ_LINK})
+  target_compile_definitions(fuzz_${entry} PRIVATE HIMAP_LIBRARY_FOLDER="$<TARGET_FILE_DIR:himap_cpu>")
+  add_dependencies(fuzz_${entry} himap_cpu)
+endforeach()
