@@ -1,0 +1,112 @@
+#include "kernels/linear/launch_linear.h"
+
+#include "kernels/linear/linear.cuh"
+
+namespace himap {
+namespace {
+
+using device::DeviceError;
+using device::LinearTile;
+using device::Stream;
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+template <class Tile>
+device::LinearKernelParams kernel_params(const LinearLaunch& l) {
+  const WeightImage& weight = *l.weight;
+  return {.x = l.x,
+          .image = static_cast<const unsigned char*>(weight.data),
+          .maybe_bias = l.maybe_bias,
+          .maybe_residual = l.maybe_residual,
+          .y = l.y,
+          .partials = l.workspace.partials,
+          .arrivals = l.workspace.arrivals,
+          .x_stride = l.x_stride,
+          .rows = static_cast<int32_t>(l.rows),
+          .in = static_cast<int32_t>(weight.in),
+          .in_tiles = static_cast<int32_t>(weight.in_tiles()),
+          .columns = static_cast<int32_t>(weight.columns()),
+          .out_tiles = static_cast<int32_t>(weight.out_tiles() * (kImageRows / Tile::kTileOut)),
+          .row_tiles = static_cast<int32_t>(ceil_div(l.rows, Tile::kTileRows)),
+          .splits = 1,
+          .epilogue = l.epilogue,
+          .y_is_float = l.y_is_float};
+}
+
+template <class Tile>
+DeviceError prefill(const LinearLaunch& l, Stream stream) {
+  const auto params = kernel_params<Tile>(l);
+  return device::launch(device::linear_prefill_kernel<Tile>,
+                        {.name = "linear_prefill",
+                         .grid = {static_cast<uint32_t>(params.out_tiles) * static_cast<uint32_t>(params.row_tiles)},
+                         .threads = Tile::kThreads,
+                         .shared_bytes = sizeof(typename Tile::Shared),
+                         .stream = stream},
+                        params);
+}
+
+template <class Tile>
+DeviceError decode(const LinearLaunch& l, Stream stream) {
+  auto params = kernel_params<Tile>(l);
+  params.splits = static_cast<int32_t>(decode_splits(*l.weight));
+  return device::launch(device::linear_decode_kernel<Tile>,
+                        {.name = "linear_decode",
+                         .grid = {static_cast<uint32_t>(params.out_tiles), static_cast<uint32_t>(params.row_tiles),
+                                  static_cast<uint32_t>(params.splits)},
+                         .threads = Tile::kThreads,
+                         .shared_bytes = sizeof(typename Tile::Shared),
+                         .stream = stream},
+                        params);
+}
+
+// The tile of a phase may follow the rows: it does not change the bits.
+template <class T, bool kAligned>
+DeviceError launch_typed(const LinearLaunch& l, Stream stream) {
+  using Small = LinearTile<T, 64, 64, 32, 32, 4, kAligned>;
+  using Decode32 = LinearTile<T, 64, 32, 16, 32, 6, kAligned>;
+  if constexpr (!kAligned) {
+    return l.phase == Phase::kPrefill ? prefill<Small>(l, stream) : decode<Decode32>(l, stream);
+  } else if (l.phase == Phase::kPrefill) {
+    using Large = LinearTile<T, 128, 128, 64, 32, 3, true>;
+    constexpr int64_t kMultiprocessors = 132;  // fewer large tiles than these leave some of them without work
+    const int64_t large = l.weight->out_tiles() * ceil_div(l.rows, Large::kTileRows);
+    return large >= kMultiprocessors ? prefill<Large>(l, stream) : prefill<Small>(l, stream);
+  } else {
+    if (l.rows <= 8) return decode<LinearTile<T, 64, 8, 16, 8, 8, true>>(l, stream);
+    if (l.rows <= 32) return decode<Decode32>(l, stream);
+    return decode<LinearTile<T, 64, 128, 16, 128, 4, true>>(l, stream);
+  }
+}
+
+DeviceError launch_rows(const LinearLaunch& l, Stream stream) {
+  const bool aligned = l.x_stride % 8 == 0 && reinterpret_cast<uintptr_t>(l.x) % 16 == 0;
+  if (l.weight->type == DType::kF16) return aligned ? launch_typed<F16, true>(l, stream) : launch_typed<F16, false>(l, stream);
+  return aligned ? launch_typed<Bf16, true>(l, stream) : launch_typed<Bf16, false>(l, stream);
+}
+
+}  // namespace
+
+DeviceError launch_linear(const LinearLaunch& l, Stream stream) {
+  if (l.phase == Phase::kPrefill || decode_splits(*l.weight) == 1) return l.rows == 0 ? device::kNoError : launch_rows(l, stream);
+  // The partial sums of a split layer have room for so many rows.
+  for (int64_t row = 0; row < l.rows; row += kDecodeSplitRows) {
+    const int64_t columns = l.weight->columns();
+    LinearLaunch part = l;
+    part.rows = l.rows - row < kDecodeSplitRows ? l.rows - row : kDecodeSplitRows;
+    part.x = static_cast<const unsigned char*>(l.x) + row * l.x_stride * 2;
+    if (l.maybe_residual) part.maybe_residual = static_cast<const unsigned char*>(l.maybe_residual) + row * columns * 2;
+    part.y = static_cast<unsigned char*>(l.y) + row * columns * (l.y_is_float ? 4 : 2);
+    const DeviceError error = launch_rows(part, stream);
+    if (error != device::kNoError) return error;
+  }
+  return device::kNoError;
+}
+
+DeviceError launch_repack(const RepackParams& params, Stream stream) {
+  const int64_t chunks = params.rows * ceil_div(params.image.in, 8);
+  return device::launch(device::repack_kernel,
+                        {.name = "repack", .grid = {static_cast<uint32_t>(ceil_div(chunks, 256))}, .threads = 256, .shared_bytes = 0, .stream = stream},
+                        params);
+}
+
+}  // namespace himap
