@@ -228,7 +228,7 @@ inline void check_close(const std::vector<float>& got, const std::vector<double>
 }
 
 inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 inline std::vector<float> slice(const std::vector<float>& values, int64_t first, int64_t n) {
