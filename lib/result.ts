@@ -20,6 +20,7 @@ export function answerResult(model: Model, request: GenerateRequest, state: Answ
       imageTokens,
       imageTokensPerStage: demand.stages.map((stage) => stage.imageTokens),
       completionTokens: tokens.length,
+      prefills,
     },
     timings: { ...timings },
     cuts: cuts.map(({ steps, ...cut }) => ({ ...cut, ...(steps && { steps: [...steps] }) })),

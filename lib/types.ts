@@ -159,6 +159,8 @@ export interface Usage {
   /** Image tokens that each stage holds; stages are the runs of layers between cuts. */
   imageTokensPerStage: number[];
   completionTokens: number;
+  /** Prefills that were run: one, or with `cache: "redecide"` one for each token. */
+  prefills: number;
 }
 
 /** A rectangle on the source picture, in its pixels. */

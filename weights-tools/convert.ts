@@ -4,7 +4,8 @@
  * grow with the model; the folder appears under its name only once it is complete and has been opened.
  */
 
-import { mkdtemp, open, rename, rm, stat, writeFile, type FileHandle } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { mkdir, open, rename, rm, stat, writeFile, type FileHandle } from "node:fs/promises";
 import path from "node:path";
 
 import { readConfig, type Layout } from "../lib/checkpoint/config.js";
@@ -223,9 +224,9 @@ export async function convertCheckpoint(folder: string, out: string, options: Co
     fault("ERR_INVALID_ARG", out, "no such folder yet", "the converted folder", "one that exists", { hint: "nothing is overwritten" });
   }
   const job = await plan(folder, options);
-  let partial: string | undefined;
+  const partial = `${target}.partial-${randomUUID()}`;
   try {
-    partial = await mkdtemp(`${target}.partial-`);
+    await mkdir(partial);
     const files = await write(partial, job, options);
     await openCheckpoint(partial, { signal: options.signal });
     await rename(partial, target);
@@ -237,7 +238,7 @@ export async function convertCheckpoint(folder: string, out: string, options: Co
       bytes: job.tensors.reduce((sum, { bytes }) => sum + bytes, 0),
     };
   } catch (cause) {
-    if (partial !== undefined) await rm(partial, { recursive: true, force: true });
+    await rm(partial, { recursive: true, force: true });
     throw adoptWriteError(cause, out);
   }
 }

@@ -68,7 +68,10 @@ export async function openCheckpoint(folder: string, options: { signal?: AbortSi
     );
   }
   const generation = await readJsonFile(folder, "generation_config.json");
-  const tower = isOriginal(config.object) ? await readJsonFile(folder, towerConfigFile) : undefined;
+  const original = isOriginal(config.object);
+  const tower = original ? await readJsonFile(folder, towerConfigFile) : undefined;
+  // Most likely not converted yet, which is to be said before anything else.
+  if (original && tower === undefined) await readWeights(folder, "original", signal);
   const facts = readConfig(config.object, generation?.object, tower?.object);
   const processor = await readProcessor(folder);
   const preprocessing = readPreprocessing(processor.object, processor.file, facts.model.vision.imageSize);

@@ -12,8 +12,9 @@ import { demo } from "./demo.js";
 import { doctorCommand } from "./doctor.js";
 import { inspectCommand } from "./inspect.js";
 import { run } from "./run.js";
+import { weightsConvert, weightsVerify } from "./weights.js";
 
-const commands: readonly Command[] = [run, demo, inspectCommand, doctorCommand, build];
+const commands: readonly Command[] = [run, demo, inspectCommand, weightsConvert, weightsVerify, doctorCommand, build];
 
 /** Exit codes beside 0. A run stopped by a signal ends with 128 and the signal's number, as a shell reports it. */
 const exitCodes = { failure: 1, usage: 2, SIGINT: 130, SIGTERM: 143 } as const;

@@ -41,10 +41,11 @@ export function stagesText({ cuts, usage }: Pick<Result, "cuts" | "usage">, laye
     .join(", ");
 }
 
-/** Operations up to the first token. */
+/** Operations up to the first token; of all prefills where every token has one. */
 export function prefillText({ flops, usage }: Pick<Result, "flops" | "usage">): string {
   const share = flops.prefill / flops.prefillUnpruned;
-  const what = usage.imageTokens > 0 ? "vision and prefill" : "prefill";
+  const prefill = usage.prefills > 1 ? `${usage.prefills} prefills, one per token,` : "prefill";
+  const what = usage.imageTokens > 0 ? `vision and ${prefill}` : prefill;
   return `${what} ${flopsText(flops.prefill)}${share < 1 ? `, ${percentText(share)} of the unpruned` : ""}`;
 }
 

@@ -2,13 +2,22 @@
 
 import { describe } from "../check.js";
 import { presets } from "../pruning/presets.cjs";
-import type { Preset, Pruning } from "../types.js";
+import type { CacheMode, Preset, Pruning } from "../types.js";
 import { readJson, UsageError } from "./command.js";
 
 export const pruningHelp = `${(Object.keys(presets) as Preset[]).join(", ")}, or JSON: a list of cuts or an object with cuts or a preset and its seed`;
 
-/** JSON has no typed arrays: the lists that a policy wants as such are converted. What else it holds, the library checks. */
-export function readPruning(text: string, option = "--pruning"): Pruning {
+/**
+ * JSON has no typed arrays: the lists that a policy wants as such are converted. What else it holds, the library checks.
+ * @param cache of `--cache`, for the policy that stands in `text`
+ */
+export function readPruning(text: string, option = "--pruning", cache?: string): Pruning {
+  const policy = readPolicy(text, option);
+  if (cache === undefined) return policy;
+  return { ...(typeof policy === "string" ? { preset: policy } : policy), cache: cache as CacheMode };
+}
+
+function readPolicy(text: string, option: string): Pruning {
   if (!/^\s*[[{]/.test(text)) return text as Preset;
   const policy = readJson(text, option) as Pruning | (Pruning & { cuts: unknown })["cuts"];
   const cuts: unknown = Array.isArray(policy) ? policy : (policy as { cuts?: unknown }).cuts;

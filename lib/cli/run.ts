@@ -14,6 +14,10 @@ import { pruningHelp, readPruning } from "./pruning.js";
 
 const options = {
   pruning: { kind: "text", value: "POLICY", help: `${pruningHelp} (default none)` },
+  cache: {
+    kind: "text", value: "MODE",
+    help: "frozen (default) decides once what to keep; redecide anew for each token, at the cost of a whole prefill each",
+  },
   json: { kind: "flag", help: "the whole result as one JSON object on standard output, and nothing else" },
   heatmap: { kind: "text", value: "FILE", help: "write a PNG of what each cut kept and how it scored the patches" },
   maxTokens: { kind: "number", value: "N", help: "tokens answered at most (default 512)" },
@@ -62,7 +66,7 @@ export const run = defineCommand({
   notes: ['For example: himap run ./llava-1.5-7b-hf photo.jpg "What is this?" --pruning himap --heatmap kept.png'],
   async run({ operands: [folder, source, prompt], options: given }, terminal) {
     if (given.heatmap !== undefined && source === "none") throw new UsageError(phrase("a picture for IMAGE", "--heatmap", source));
-    const pruning = given.pruning === undefined ? undefined : readPruning(given.pruning);
+    const pruning = given.pruning === undefined && given.cache === undefined ? undefined : readPruning(given.pruning ?? "none", "--pruning", given.cache);
     const image = source === "none" ? undefined : source === "-" ? await readInput(terminal.signal) : { path: source! };
 
     const bar = progressBar(terminal, "opening");
