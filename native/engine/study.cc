@@ -31,7 +31,7 @@ void append_study(const float* sums, int64_t heads, const std::vector<uint8_t>& 
         for (size_t column = 0; column < rows; ++column) columns[column] += part[column];
       }
       if (group < kVoterSets) {
-        float* out = &colsum[(group * n_heads + head) * image_rows.size()];
+        float* out = colsum.data() + (group * n_heads + head) * image_rows.size();
         for (size_t i = 0; i < image_rows.size(); ++i) out[i] = columns[image_rows[i]];
       }
       for (size_t receiver = 0; receiver < 3; ++receiver) {
