@@ -109,7 +109,10 @@ void bench_linear(Bench& bench, DType type, Phase phase, int64_t rows, int64_t i
   const LinearParams params{.x = x.data(), .weight = weight, .y = y.data(), .rows = rows, .phase = phase, .epilogue = epilogue};
   const std::string name = std::string(phase == Phase::kPrefill ? "prefill " : "decode ") + name_of(type) + " " +
                            std::to_string(rows) + "x" + std::to_string(in) + "x" + std::to_string(out) +
-                           (pair ? " swiglu" : epilogue == Epilogue::kQuickGelu ? " quickgelu" : epilogue == Epilogue::kGelu ? " gelu" : "");
+                           (pair                                ? " swiglu"
+                            : epilogue == Epilogue::kQuickGelu ? " quickgelu"
+                            : epilogue == Epilogue::kGelu      ? " gelu"
+                                                               : "");
   measure(bench, name, 2.0 * rows * in * out, static_cast<double>(dtype_bytes(type, in * out)), y,
           [&] { return bench.api->linear(bench.device, &params); });
   bench.api->weight_release(bench.device, weight);
@@ -131,10 +134,12 @@ void bench_attention(Bench& bench, int32_t rows, int32_t heads, int32_t kv_heads
   const double pairs = causal ? 0.5 * rows * (rows + 1) : 1.0 * rows * rows;
   measure(bench, "attention " + std::to_string(rows) + " h" + std::to_string(heads) + "/" + std::to_string(kv_heads) + " d" +
               std::to_string(head_dim) + (causal ? " causal" : " full") + (sums ? " sums" : ""),
-          (sums ? 6.0 : 4.0) * pairs * heads * head_dim, 0, y, [&] { return bench.api->attention_prefill(bench.device, &params); });
+          (sums ? 6.0 : 4.0) * pairs * heads * head_dim, 0, y,
+          [&] { return bench.api->attention_prefill(bench.device, &params); });
 }
 
-void bench_decode_attention(Bench& bench, DType type, int32_t rows, int32_t length, int32_t heads, int32_t kv_heads, int32_t head_dim) {
+void bench_decode_attention(Bench& bench, DType type, int32_t rows, int32_t length, int32_t heads, int32_t kv_heads,
+                            int32_t head_dim) {
   const KvLayout layout{type, kv_heads, head_dim};
   const int32_t blocks = (length + kPageTokens - 1) / kPageTokens;
   const std::vector<char> pool = elements(type, layout.page_elements() * blocks * rows);
@@ -143,12 +148,15 @@ void bench_decode_attention(Bench& bench, DType type, int32_t rows, int32_t leng
   const std::vector<int32_t> lengths(rows, length);
   const std::vector<float> qkv = floats(int64_t{rows} * (heads + 2 * kv_heads) * head_dim, 1);
   std::vector<float> y(int64_t{rows} * heads * head_dim);
-  const AttentionDecodeParams params{.qkv = qkv.data(), .y = y.data(), .pool = pool.data(), .layout = layout, .pages = pages.data(),
-                                     .lengths = lengths.data(), .rows = rows, .blocks = blocks, .heads = heads, .scale = 0.1f};
-  measure(bench, std::string("decode attention ") + name_of(type) + " " + std::to_string(rows) + "x" + std::to_string(length) + " h" +
-              std::to_string(heads) + "/" + std::to_string(kv_heads) + " d" + std::to_string(head_dim),
-          4.0 * rows * length * heads * head_dim, static_cast<double>(rows) * length * 2 * dtype_bytes(type, int64_t{kv_heads} * head_dim),
-          y, [&] { return bench.api->attention_decode(bench.device, &params); });
+  const AttentionDecodeParams params{.qkv = qkv.data(), .y = y.data(), .pool = pool.data(), .layout = layout,
+                                     .pages = pages.data(), .lengths = lengths.data(), .rows = rows, .blocks = blocks,
+                                     .heads = heads, .scale = 0.1f};
+  const std::string name = std::string("decode attention ") + name_of(type) + " " + std::to_string(rows) + "x" +
+                           std::to_string(length) + " h" + std::to_string(heads) + "/" + std::to_string(kv_heads) + " d" +
+                           std::to_string(head_dim);
+  const double kv_bytes = 2.0 * rows * length * static_cast<double>(dtype_bytes(type, int64_t{kv_heads} * head_dim));
+  measure(bench, name, 4.0 * rows * length * heads * head_dim, kv_bytes, y,
+          [&] { return bench.api->attention_decode(bench.device, &params); });
 }
 
 void bench_norm(Bench& bench, int64_t rows, int64_t width) {

@@ -1,5 +1,9 @@
 #include "native/backend/cpu/choose.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -14,6 +18,17 @@ struct Choice {
   bool usable;
 };
 
+#if defined(__x86_64__)
+/** Conversion between float16 and float32; the compilers' own test does not know its name everywhere. */
+bool has_f16c() {
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 /** Worst to best. */
 template <class Fn>
 void for_each_choice(const Fn& fn) {
@@ -21,8 +36,7 @@ void for_each_choice(const Fn& fn) {
 #if defined(__x86_64__)
   // The compiler's own test asks the operating system too: registers that it does not save do not count.
   __builtin_cpu_init();
-  // F16C has no name in older compilers' tests; every processor with AVX2 and FMA has it.
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   fn(Choice{&kKernelsAvx2, avx2});
