@@ -138,11 +138,13 @@ function rowOf(questions: readonly Question[], preset: Preset, runs: readonly (r
 function accuracies(questions: readonly Question[], runs: readonly (readonly Answered[])[]): { accuracy: Accuracy; byType: Record<string, Accuracy> } {
   const of = (indices: readonly number[]): Accuracy => {
     const right = runs.reduce((sum, run) => sum + indices.filter((i) => run[i]!.right).length, 0);
-    return { right, count: indices.length * runs.length, share: right / (indices.length * runs.length), interval: wilson(right / runs.length, indices.length) };
+    const count = indices.length * runs.length;
+    return { right, count, share: right / count, interval: wilson(right / runs.length, indices.length) };
   };
   const indices = [...questions.keys()];
   const types = [...new Set(questions.map(({ type }) => type))].sort();
-  return { accuracy: of(indices), byType: Object.fromEntries(types.map((type) => [type, of(indices.filter((i) => questions[i]!.type === type))])) };
+  const byType = types.map((type) => [type, of(indices.filter((i) => questions[i]!.type === type))] as const);
+  return { accuracy: of(indices), byType: Object.fromEntries(byType) };
 }
 
 /** Paired by question; of several runs the mean per question. */

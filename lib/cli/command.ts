@@ -105,7 +105,8 @@ export function readArguments<O extends OptionRules>(command: Command<O>, argv: 
   const names = Object.keys(command.operands);
   // Behind a misspelt option its value looks like an operand, so only the option is reported.
   if (operands.length !== names.length && faults.list.length === 0) {
-    faults.list.push(`expected ${names.length === 0 ? "no operands" : names.join(" ")} for ${where} but received ${operands.length === 0 ? "nothing" : operands.map((operand) => JSON.stringify(operand)).join(" ")}`);
+    const received = operands.map((operand) => JSON.stringify(operand)).join(" ");
+    faults.list.push(`expected ${names.join(" ") || "no operands"} for ${where} but received ${received || "nothing"}`);
   }
   if (faults.list.length > 0) throw new UsageError(faults.list.join("\nhimap: "));
   return { operands, options: own as Arguments<O>["options"] };
@@ -119,7 +120,8 @@ function setOption(
     if (value === undefined) options[name] = true;
     else faults.add("no value", rawName, value);
   } else if (value === undefined || (value.startsWith("--") && !inlineValue)) {
-    faults.list.push(`expected ${placeholder ?? "a value"} for ${rawName} but received ${value === undefined ? "nothing" : JSON.stringify(value)}`);
+    const received = value === undefined ? "nothing" : JSON.stringify(value);
+    faults.list.push(`expected ${placeholder ?? "a value"} for ${rawName} but received ${received}`);
   } else if (kind === "number") {
     // Number() alone takes "" for 0 and knows hexadecimal.
     if (/^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(value)) options[name] = Number(value);

@@ -6,7 +6,7 @@ import { renderHeatmap } from "../image/heatmap.js";
 import { loadSharp } from "../image/sharp.js";
 import { load } from "../load.js";
 import { packageRoot } from "../package.js";
-import { flopsText, millisecondsText, percentText, table, wrap } from "../text.js";
+import { countText, flopsText, millisecondsText, percentText, table, wrap } from "../text.js";
 import type { Engine, Message, Preset, Result } from "../types.js";
 import { Columns } from "./columns.js";
 import { defineCommand, type Terminal } from "./command.js";
@@ -54,9 +54,11 @@ export const demo = defineCommand({
     const engine = await load(path.join(packageRoot, "models", "pico-llava"), { signal, ...(threads !== undefined && { threads }) });
     try {
       const { info } = engine;
-      await terminal.write(`pico-llava: ${info.layers} layers, ${info.imageTokens} image tokens, ${(info.parameters / 1e6).toFixed(1)} million parameters; ${info.threads} threads, ${info.simd}\n`);
+      const size = `${info.layers} layers, ${info.imageTokens} image tokens, ${countText(info.parameters)} parameters`;
+      await terminal.write(`pico-llava: ${size}; ${info.threads} threads, ${info.simd}\n`);
       // Untimed: the first prefill touches the weights and the workspace for the first time.
-      for (const pruning of policies) await engine.generate(question(pictureOf(scenes[0]!.file), "What is this?"), { maxTokens: 2, pruning, signal });
+      const warmup = question(pictureOf(scenes[0]!.file), "What is this?");
+      for (const pruning of policies) await engine.generate(warmup, { maxTokens: 2, pruning, signal });
       const results: Result[][] = [];
       const pictures: Uint8Array[] = [];
       for (const { file, shows, questions } of scenes) {

@@ -17,7 +17,8 @@ export async function writeOutput(file: string, bytes: Uint8Array, option: strin
   try {
     await writeFile(file, bytes);
   } catch (cause) {
-    throw new HimapError("ERR_INVALID_ARG", `${phrase("a file that can be written", option, file)} (${(cause as NodeJS.ErrnoException).code})`, { cause });
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new HimapError("ERR_INVALID_ARG", `${phrase("a file that can be written", option, file)} (${code})`, { cause });
   }
 }
 
@@ -54,9 +55,12 @@ export function statisticsText(result: Result, layers: number): string {
   const { usage, timings, kvBytes, finishReason } = result;
   const rate = tokensPerSecond(result);
   const parts = (["queue", "decode", "vision", "prefill"] as const).filter((part) => timings[part] >= 0.05);
+  const image = usage.imageTokens > 0 ? `, image tokens ${stagesText(result, layers)}` : "";
+  const before = parts.map((part) => `${part} ${millisecondsText(timings[part])}`).join(", ");
+  const after = rate === undefined ? "" : `, then ${rate.toPrecision(3)} tokens/s`;
   return [
-    `${usage.promptTokens} tokens in${usage.imageTokens > 0 ? `, image tokens ${stagesText(result, layers)}` : ""}; ${usage.completionTokens} out (${finishReason})`,
-    `first token ${millisecondsText(firstTokenMs(result))} (${parts.map((part) => `${part} ${millisecondsText(timings[part])}`).join(", ")})${rate === undefined ? "" : `, then ${rate.toPrecision(3)} tokens/s`}`,
+    `${usage.promptTokens} tokens in${image}; ${usage.completionTokens} out (${finishReason})`,
+    `first token ${millisecondsText(firstTokenMs(result))} (${before})${after}`,
     `${prefillText(result)}; KV ${bytesText(kvBytes)}`,
     "",
   ].join("\n");

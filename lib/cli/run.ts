@@ -93,7 +93,8 @@ export const run = defineCommand({
 });
 
 function messagesOf(prompt: string, image: ImageInput | undefined, system: string | undefined): Message[] {
-  const question: Message = image ? { role: "user", content: [{ type: "image", image }, { type: "text", text: prompt }] } : { role: "user", content: prompt };
+  const content: Message["content"] = image ? [{ type: "image", image }, { type: "text", text: prompt }] : prompt;
+  const question: Message = { role: "user", content };
   return system === undefined ? [question] : [{ role: "system", content: system }, question];
 }
 
@@ -126,7 +127,9 @@ async function readInput(signal: AbortSignal): Promise<Uint8Array> {
   try {
     for await (const chunk of stdin as AsyncIterable<Buffer>) {
       length += chunk.length;
-      if (length > limits.encodedImageBytes) throw new HimapError("ERR_TOO_LARGE", phrase(`at most ${limits.encodedImageBytes} bytes`, "standard input", length));
+      if (length > limits.encodedImageBytes) {
+        throw new HimapError("ERR_TOO_LARGE", phrase(`at most ${limits.encodedImageBytes} bytes`, "standard input", length));
+      }
       chunks.push(chunk);
     }
   } finally {
