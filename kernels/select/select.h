@@ -30,6 +30,7 @@ struct SelectSequence {
 struct SelectParams {
   const SelectSequence* sequences;  // (n)
   int32_t n;
+  int32_t max_alive;              // most image rows of a sequence before the cut
   int32_t heads;
   const float* maybe_sums;
   const int32_t* maybe_ranks;
