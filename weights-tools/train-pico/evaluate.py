@@ -1,0 +1,105 @@
+"""Accuracy by type on bench/pico-eval, of models/pico-llava in PyTorch, seen and blank.
+
+    python evaluate.py
+
+"blank" asks the same questions about a uniform light image: what the answers are
+worth without seeing.
+"""
+
+import argparse
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import scenes
+from model import PicoLlava
+from tokenizer import EOS, Tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def normal(text):
+    return text.strip().lower().removesuffix(".")
+
+
+def named_objects(text):
+    """The (colour, shape) pairs of a caption, or None where it is not a list of such objects."""
+    pairs = []
+    for part in re.split(r",| and ", normal(text)):
+        words = part.split()
+        if len(words) != 3 or words[0] not in ("a", "an"):
+            return None
+        pairs.append(" ".join(words[1:]))
+    return sorted(pairs)
+
+
+def right(question, answer):
+    """Exact match after `normal`; a caption must name each object and no other, in any order."""
+    if question["type"] == "caption":
+        return named_objects(answer) == sorted(question["objects"])
+    return normal(answer) == normal(question["answer"])
+
+
+def load(folder):
+    tokenizer = Tokenizer.load(folder)
+    model = PicoLlava(tokenizer.rows)
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model.float().eval(), tokenizer
+
+
+def answers(model, tokenizer, image, questions):
+    """Greedy answers to questions about one image (uint8 [168,168,3]), each asked alone."""
+    with torch.no_grad():
+        caches = model.prefix(torch.from_numpy(image)[None], torch.tensor(tokenizer.prefix))
+    result = []
+    for question in questions:
+        ids = torch.tensor([[tokenizer.prompt(question["question"])]])
+        result.append(tokenizer.decode(model.answer(ids, caches, EOS)[0, 0].tolist()))
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "pico-llava")
+    parser.add_argument("--eval", type=Path, default=ROOT / "bench" / "pico-eval")
+    parser.add_argument("--wrong", type=int, default=0, help="print this many wrong answers of each type")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    model, tokenizer = load(args.model)
+
+    by_scene = defaultdict(list)
+    with open(args.eval / "questions.jsonl", encoding="utf-8") as lines:
+        for question in map(json.loads, lines):
+            by_scene[question["scene"]].append(question)
+    sheet = np.asarray(Image.open(args.eval / "scenes.png").convert("RGB"))
+    columns = sheet.shape[1] // scenes.SIZE
+
+    hits = {"seen": defaultdict(list), "blank": defaultdict(list)}
+    wrong = defaultdict(list)
+    for index, questions in by_scene.items():
+        top, left = index // columns * scenes.SIZE, index % columns * scenes.SIZE
+        tile = np.ascontiguousarray(sheet[top : top + scenes.SIZE, left : left + scenes.SIZE])
+        for shown, image in (("seen", tile), ("blank", np.array(scenes.blank()))):
+            for question, answer in zip(questions, answers(model, tokenizer, image, questions)):
+                ok = right(question, answer)
+                hits[shown][question["type"]].append(ok)
+                if shown == "seen" and not ok:
+                    wrong[question["type"]].append((question["id"], question["question"], answer, question["answer"]))
+
+    print(f"{'type':10} {'n':>5} {'seen':>6} {'blank':>6}")
+    for kind in scenes.KINDS:
+        seen, blank = hits["seen"][kind], hits["blank"][kind]
+        print(f"{kind:10} {len(seen):5} {np.mean(seen):6.3f} {np.mean(blank):6.3f}")
+        for number, question, answer, truth in wrong[kind][: args.wrong]:
+            print(f"    {number}: {question} -> {answer} (true: {truth})")
+
+
+if __name__ == "__main__":
+    main()
