@@ -61,8 +61,7 @@ MappedFile::MappedFile(const std::string& path, int64_t bytes, bool copy, const 
   const auto size = static_cast<size_t>(bytes);
   void* data = copy ? mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
                     : mmap(nullptr, size, PROT_READ, MAP_SHARED, file.value, 0);
-  require(data != MAP_FAILED, Code::ERR_OUT_OF_MEMORY,
-          "[weights] " + path + " could not be mapped: " + std::strerror(errno));
+  if (data == MAP_FAILED) fail(Code::ERR_OUT_OF_MEMORY, "[weights] " + path + " could not be mapped: " + std::strerror(errno));
   data_ = data;
   try {
     if (!copy) madvise(data, size, MADV_WILLNEED);

@@ -1,0 +1,57 @@
+/**
+ * Builds the native tests and the fuzz targets under AddressSanitizer and UndefinedBehaviorSanitizer
+ * (test/native/sanitize.cmake), each compiler in a folder of its own, and runs the tests:
+ *   npm run test:sanitize
+ */
+
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import path from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+export const root = fileURLToPath(new URL("..", import.meta.url));
+export const entries = ["manifest", "step", "preprocess"] as const;
+const programs = ["test_core", "test_image", "test_cpu", "test_replay", "test_fault", "test_fail_nth"];
+
+function run(command: string, args: string[]): void {
+  const { status, error, stdout, stderr } = spawnSync(command, args, { cwd: root, encoding: "utf8", maxBuffer: 1 << 28 });
+  if (error) throw error;
+  if (status !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${status}\n${stdout}${stderr}`);
+}
+
+/**
+ * Builds `targets` with the sanitizers and says where they lie.
+ * @param compiler `c++`'s name; the fuzz targets are libFuzzer's where it is clang
+ * @throws what CMake or the compiler printed
+ */
+export function buildSanitized(targets: readonly string[], compiler?: string): string {
+  const folder = path.join("build", compiler === undefined ? "sanitize" : "fuzz");
+  const chosen = compiler === undefined ? [] : [`-DCMAKE_CXX_COMPILER=${compiler}`];
+  if (!existsSync(path.join(root, folder, "CMakeCache.txt"))) {
+    run("cmake", ["-S", ".", "-B", folder, "-DHIMAP_ADDON=OFF", "-DHIMAP_TESTS=ON", "-DHIMAP_FUZZ=ON", ...chosen]);
+  }
+  run("cmake", ["--build", folder, "--parallel", String(availableParallelism()), "--target", ...targets]);
+  return path.join(root, folder);
+}
+
+/** Where a fuzz target's own inputs are kept. */
+export const corpusOf = (entry: string): string => path.join(root, "test", "fuzz", "native", "corpus", entry);
+
+function main(): void {
+  const folder = buildSanitized([...programs, ...entries.map((entry) => `fuzz_${entry}`)]);
+  let failed = false;
+  const report = (name: string, command: string, args: string[]): void => {
+    const started = performance.now();
+    const { status, stdout, stderr } = spawnSync(command, args, { cwd: folder, encoding: "utf8", maxBuffer: 1 << 28 });
+    const counts = /^\d+ passed, \d+ failed, \d+ skipped$/m.exec(stdout)?.[0] ?? "no counts";
+    console.log(`${status === 0 ? "ok  " : "FAIL"} ${name}  ${counts}  ${((performance.now() - started) / 1000).toFixed(1)} s`);
+    if (status !== 0) console.log(stdout + stderr);
+    failed ||= status !== 0;
+  };
+  for (const program of programs) report(program, path.join(folder, "tests", program), []);
+  for (const entry of entries) report(`fuzz_${entry}`, path.join(folder, `fuzz_${entry}`), [corpusOf(entry), "100000"]);
+  process.exitCode = failed ? 1 : 0;
+}
+
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) main();
