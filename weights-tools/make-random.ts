@@ -36,7 +36,7 @@ const shapes: Record<string, { text: Json; vision: Json; vocabulary: number }> =
   },
   "1b": {
     text: {
-      hidden_size: 2048, intermediate_size: 5632, num_hidden_layers: 22, num_attention_heads: 32, num_key_value_heads: 4,
+      hidden_size: 2048, intermediate_size: 5632, num_hidden_layers: 22, num_attention_heads: 16, num_key_value_heads: 16,
       max_position_embeddings: 4096,
     },
     vision: clipTower,

@@ -1,4 +1,4 @@
-/** Encoding of numbers as weights are stored; rounding is to nearest, ties to even. */
+/** Numbers as weights are stored; rounding is to nearest, ties to even. */
 
 import type { WeightType } from "../lib/checkpoint/types.js";
 
@@ -37,4 +37,24 @@ export function encodeWeights(values: Float32Array, type: WeightType): Uint8Arra
   const bits = new Uint16Array(values.length);
   for (let i = 0; i < bits.length; i++) bits[i] = encode(values[i]!);
   return new Uint8Array(bits.buffer);
+}
+
+function fromF16(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >>> 10) & 0x1f;
+  const fraction = bits & 0x3ff;
+  if (exponent === 0x1f) return fraction ? NaN : sign * Infinity;
+  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25));
+}
+
+function fromBf16(bits: number): number {
+  scratchBits[0] = bits << 16;
+  return scratch[0]!;
+}
+
+/** The values that little-endian bytes of a weight type hold. */
+export function decodeWeights(bytes: Uint8Array, type: WeightType): Float32Array {
+  const copy = Uint8Array.from(bytes);
+  if (type === "F32") return new Float32Array(copy.buffer);
+  return Float32Array.from(new Uint16Array(copy.buffer), type === "F16" ? fromF16 : fromBf16);
 }
