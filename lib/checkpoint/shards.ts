@@ -52,7 +52,7 @@ function checkShardName(name: string, { index, suffix }: WeightsFormat): void {
 }
 
 /** Reads `weight_map`: shard name -> tensors that it must hold. */
-function readWeightMap(object: JsonObject, format: WeightsFormat): Map<string, Set<string>> {
+export function readWeightMap(object: JsonObject, format: WeightsFormat): Map<string, Set<string>> {
   const { index } = format;
   const map = object.get("weight_map");
   if (!(map instanceof Map)) fault("ERR_BAD_CHECKPOINT", index, "an object", "weight_map", describe(map));
