@@ -1,0 +1,126 @@
+/**
+ * Mixed load on models/pico-llava for as long as asked: answers with and without pruning, streamed and aborted, pictures in
+ * every form, bad requests, engines loaded and disposed of. The resident size is sampled after a forced collection; the slope
+ * of a line through the samples must stay below a bound.
+ *   npm run soak -- [--minutes 120]
+ *
+ * The bound is 1 MB per hour from 60 minutes on, the first tenth (ten minutes at most) left out as warm-up. Shorter runs
+ * cannot see that little: the allocator keeps pages back and gives them up in steps of some megabytes, and one such step in a
+ * run of m minutes is a slope of 60 / m times as much per hour. So below 60 minutes the whole rise of the line over the run
+ * is bounded instead, by 8 MB: more than what those steps come to, less than one lost engine of pico-llava.
+ */
+
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+import { HimapError, load, type Engine, type ImageInput, type Message } from "../../lib/index.js";
+import { Random } from "../helpers/random.js";
+
+const { values } = parseArgs({ options: { minutes: { type: "string", default: "120" } } });
+const minutes = Number(values.minutes);
+const collect = globalThis.gc;
+if (collect === undefined) throw new Error("expected node to be started with --expose-gc");
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const folder = `${root}/models/pico-llava`;
+const file = `${root}/test/golden/mha/short.png`;
+const bytes = readFileSync(file);
+const random = new Random(1);
+
+/** Every form that a picture may have. */
+const forms: (() => ImageInput)[] = [
+  () => ({ path: file }),
+  () => new URL(`file://${file}`),
+  () => bytes,
+  () => new Blob([bytes]),
+  () => new Blob([bytes]).stream(),
+  () => ({ pixels: new Uint8Array(60 * 40 * 3).fill(random.below(256)), width: 60, height: 40, channels: 3 }),
+  () => ({ pixels: new Uint8Array(33 * 90 * 4).fill(random.below(256)), width: 33, height: 90, channels: 4 }),
+];
+const ask = (...images: ImageInput[]): Message[] => [
+  { role: "user", content: [...images.map((image) => ({ type: "image", image }) as const), { type: "text", text: "How many red shapes are there?" }] },
+];
+const picture = (): ImageInput => random.pick(forms)();
+
+/** One piece of work; what it throws must be typed. */
+const works: ((engine: Engine) => PromiseLike<unknown>)[] = [
+  (engine) => engine.generate(ask(picture()), { maxTokens: 8, pruning: "himap" }),
+  (engine) => engine.generate(ask(picture()), { maxTokens: 8, pruning: "none", temperature: 1, seed: random.below(1000) }),
+  (engine) => engine.generate("Hello", { maxTokens: 8 }),
+  (engine) => engine.forward(ask(picture()), { scores: true, logits: "all" }),
+  async (engine) => engine.generate(ask({ embedding: await engine.encodeImage(picture()) }), { maxTokens: 3 }),
+  async (engine) => {
+    let left = random.below(5);
+    for await (const _ of engine.generate(ask(picture()), { maxTokens: 20, pruning: "himap" })) if (left-- === 0) break;
+  },
+  async (engine) => {
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), random.below(20));
+    await engine.generate(ask(picture()), { maxTokens: 20, signal: controller.signal });
+  },
+  // Bad requests.
+  (engine) => engine.generate(ask(bytes.subarray(0, 100 + random.below(200))), {}),
+  (engine) => engine.generate(ask(new Uint8Array(50)), {}),
+  (engine) => engine.generate("x ".repeat(20_000), { maxTokens: 2 }),
+  (engine) => engine.generate("x", { maxTokens: -1 }),
+  (engine) => engine.generate([{ role: "nobody", content: "x" }] as never, {}),
+];
+
+let engine = await load(folder);
+const counts = new Map<string, number>();
+const count = (what: string): void => void counts.set(what, (counts.get(what) ?? 0) + 1);
+
+async function carryOut(work: (engine: Engine) => PromiseLike<unknown>): Promise<void> {
+  try {
+    await work(engine);
+    count("done");
+  } catch (error) {
+    if (!(error instanceof HimapError) || error.code === "ERR_INTERNAL") throw error;
+    count(error.code);
+  }
+}
+
+/** Slope of the line of least squares through (hours, megabytes). */
+function slope(samples: readonly (readonly [hours: number, megabytes: number])[]): number {
+  const mean = (of: 0 | 1): number => samples.reduce((sum, sample) => sum + sample[of], 0) / samples.length;
+  const [x, y] = [mean(0), mean(1)];
+  let above = 0;
+  let below = 0;
+  for (const [hours, megabytes] of samples) {
+    above += (hours - x) * (megabytes - y);
+    below += (hours - x) ** 2;
+  }
+  return above / below;
+}
+
+const started = performance.now();
+const elapsed = (): number => (performance.now() - started) / 60_000;
+const warmUp = minutes < 60 ? minutes / 3 : Math.min(10, minutes / 10);
+const samples: [hours: number, megabytes: number][] = [];
+let sampled = 0;
+for (let round = 0; elapsed() < minutes; round++) {
+  await Promise.all(Array.from({ length: 1 + random.below(4) }, () => carryOut(random.pick(works))));
+  if (round % 25 === 24) {
+    const ends = [carryOut(works[0]!), carryOut(works[2]!)]; // under way while the engine goes
+    await Promise.all([engine.dispose(), ...ends]);
+    engine = await load(folder, { weights: random.pick(["map", "copy"]), threads: 1 + random.below(2) });
+    count("loaded");
+  }
+  if (elapsed() < warmUp || elapsed() - sampled < minutes / 200) continue;
+  sampled = elapsed();
+  collect();
+  collect();
+  samples.push([sampled / 60, process.memoryUsage().rss / 2 ** 20]);
+}
+await engine.dispose();
+
+const perHour = slope(samples);
+const span = samples.at(-1)![0] - samples[0]![0];
+const [grown, bound] = minutes < 60 ? [perHour * span, 8] : [perHour, 1];
+const summary = [...counts].sort().map(([what, n]) => `${what} ${n}`).join(", ");
+console.log(
+  `NOTE: ${minutes} minutes (${summary}): resident ${samples[0]![1].toFixed(1)} -> ${samples.at(-1)![1].toFixed(1)} MB in ${samples.length} samples, ` +
+    `slope ${perHour.toFixed(2)} MB/h; ${grown.toFixed(2)} ${minutes < 60 ? "MB over the run" : "MB/h"}, bound ${bound}`,
+);
+if (!(grown < bound)) process.exitCode = 1;
