@@ -17,7 +17,9 @@ export interface ByteSource {
 export async function readInto(file: FileHandle, into: Uint8Array, offset: number, name: string): Promise<void> {
   for (let filled = 0; filled < into.length; ) {
     const { bytesRead } = await file.read(into, filled, into.length - filled, offset + filled);
-    if (bytesRead === 0) fault("ERR_BAD_CHECKPOINT", name, `${offset + into.length} bytes`, "the file", `${offset + filled}, cut short`);
+    if (bytesRead === 0) {
+      fault("ERR_BAD_CHECKPOINT", name, `${offset + into.length} bytes`, "the file", `${offset + filled}, cut short`);
+    }
     filled += bytesRead;
   }
 }

@@ -12,6 +12,7 @@ import { readConfig, type Layout } from "../lib/checkpoint/config.js";
 import { fault } from "../lib/checkpoint/fault.js";
 import { readBoundedFile, readJsonFile, type WeightsFile } from "../lib/checkpoint/files.js";
 import { openCheckpoint } from "../lib/checkpoint/index.js";
+import { describe } from "../lib/checkpoint/json.js";
 import { canonicalName, originalTower } from "../lib/checkpoint/names.js";
 import { isOriginal, towerConfigFile } from "../lib/checkpoint/original.js";
 import { findWeights, safetensors } from "../lib/checkpoint/shards.js";
@@ -58,7 +59,8 @@ const defaultShardBytes = 5e9;
 const bufferBytes = 8 << 20;
 /** Files that go along unchanged where they are there; of generation_config.json a load takes ids only. */
 const companions = [
-  "generation_config.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+  "generation_config.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+  "added_tokens.json",
 ];
 const processors = ["preprocessor_config.json", "processor_config.json"];
 const companionLimit = 64_000_000;
@@ -73,12 +75,24 @@ async function readFiles(folder: string, names: readonly string[]): Promise<[nam
 }
 
 async function requireJson(folder: string): Promise<NonNullable<Awaited<ReturnType<typeof readJsonFile>>>> {
-  return (await readJsonFile(folder, "config.json")) ?? fault("ERR_BAD_CHECKPOINT", folder, "config.json", "the checkpoint", "no such file");
+  return (
+    (await readJsonFile(folder, "config.json")) ??
+    fault("ERR_BAD_CHECKPOINT", folder, "config.json", "the checkpoint", "no such file")
+  );
 }
 
 async function requireWeights(folder: string, signal: AbortSignal | undefined): Promise<WeightsFile[]> {
   const found = (await findWeights(folder, safetensors, signal)) ?? (await findWeights(folder, torchFormat, signal));
-  return found ?? fault("ERR_BAD_CHECKPOINT", folder, `${safetensors.single}, ${torchFormat.single} or an index of either`, "the weights", "neither");
+  return (
+    found ??
+    fault(
+      "ERR_BAD_CHECKPOINT",
+      folder,
+      `${safetensors.single}, ${torchFormat.single} or an index of either`,
+      "the weights",
+      "neither",
+    )
+  );
 }
 
 /** The vision half of a CLIP checkpoint, under the names that LLaVA gives it. */
@@ -104,11 +118,13 @@ async function plan(folder: string, { vision, signal }: ConvertOptions): Promise
   const original = isOriginal(config.object);
   if (original && vision === undefined) {
     fault("ERR_INVALID_ARG", "weights convert", "the folder of a CLIP checkpoint", "vision", "nothing", {
-      hint: `${folder} is of LLaVA's original layout, whose vision tower is a checkpoint of its own: ${String(config.object.get("mm_vision_tower"))}`,
+      hint: `LLaVA's original layout has its vision tower apart; this one's is ${describe(config.object.get("mm_vision_tower"))}`,
     });
   }
   if (!original && vision !== undefined) {
-    fault("ERR_INVALID_ARG", "weights convert", "no folder", "vision", JSON.stringify(vision), { hint: `${folder} has a vision tower of its own` });
+    fault("ERR_INVALID_ARG", "weights convert", "no folder", "vision", JSON.stringify(vision), {
+      hint: `${folder} has a vision tower of its own`,
+    });
   }
   const tower = vision === undefined ? undefined : await requireJson(vision);
   const generation = await readJsonFile(folder, "generation_config.json");
@@ -117,11 +133,18 @@ async function plan(folder: string, { vision, signal }: ConvertOptions): Promise
   let files = await requireWeights(folder, signal);
   if (vision !== undefined && config.object.get("unfreeze_mm_vision_tower") !== true) {
     // LLaVA's code loads the separate tower even where a copy was saved, unless the tower was trained.
-    const own = files.map((file) => ({ ...file, tensors: file.tensors.filter(({ name }) => !name.startsWith("model.vision_tower.")) }));
+    const own = files.map((file) => ({
+      ...file,
+      tensors: file.tensors.filter(({ name }) => !name.startsWith("model.vision_tower.")),
+    }));
     files = [...own, ...towerFiles(await requireWeights(vision, signal))];
   }
   const stored = new Map(files.flatMap(({ tensors }) => tensors.map(({ name }) => [canonicalName(name), name] as const)));
-  const tensors = findTensors(facts, files).map((entry): Copy => ({ ...entry, name: stored.get(entry.name) ?? entry.name, from: files[entry.file]! }));
+  const tensors = findTensors(facts, files).map((entry): Copy => ({
+    ...entry,
+    name: stored.get(entry.name) ?? entry.name,
+    from: files[entry.file]!,
+  }));
   return {
     layout: facts.layout,
     texts: [
@@ -180,7 +203,11 @@ async function writeShard(to: string, shard: Copy[], buffer: Uint8Array, onBytes
   }
 }
 
-async function write(into: string, { texts, tensors }: Job, { shardBytes, onProgress, signal }: ConvertOptions): Promise<Conversion["files"]> {
+async function write(
+  into: string,
+  { texts, tensors }: Job,
+  { shardBytes, onProgress, signal }: ConvertOptions,
+): Promise<Conversion["files"]> {
   for (const [name, bytes] of texts) await writeFile(path.join(into, name), bytes, { flag: "wx" });
   const total = tensors.reduce((sum, { bytes }) => sum + bytes, 0);
   const shards = shardsOf(tensors, shardBytes ?? defaultShardBytes);
@@ -205,8 +232,8 @@ async function write(into: string, { texts, tensors }: Job, { shardBytes, onProg
 function adoptWriteError(cause: unknown, out: string): unknown {
   const code = (cause as NodeJS.ErrnoException).code;
   if (cause instanceof HimapError || typeof code !== "string") return cause;
-  const exists = code === "ENOTEMPTY" || code === "EEXIST";
-  const message = `${out}: expected ${exists ? "no such folder yet" : "a place that can be written"} for the converted folder but received ${code}`;
+  const expected = code === "ENOTEMPTY" || code === "EEXIST" ? "no such folder yet" : "a place that can be written";
+  const message = `${out}: expected ${expected} for the converted folder but received ${code}`;
   return new HimapError("ERR_INVALID_ARG", message, { cause });
 }
 
@@ -220,8 +247,11 @@ function adoptWriteError(cause: unknown, out: string): unknown {
  */
 export async function convertCheckpoint(folder: string, out: string, options: ConvertOptions = {}): Promise<Conversion> {
   const target = path.resolve(out);
-  if (await stat(target).then(() => true, () => false)) {
-    fault("ERR_INVALID_ARG", out, "no such folder yet", "the converted folder", "one that exists", { hint: "nothing is overwritten" });
+  const exists = await stat(target).then(() => true, () => false);
+  if (exists) {
+    fault("ERR_INVALID_ARG", out, "no such folder yet", "the converted folder", "one that exists", {
+      hint: "nothing is overwritten",
+    });
   }
   const job = await plan(folder, options);
   const partial = `${target}.partial-${randomUUID()}`;

@@ -13,16 +13,11 @@ export const pickleLimits = {
 
 /** Storage types by their Python names, as safetensors calls them, and the bytes of an element. */
 const storages = new Map<string, { type: string; size: number }>([
-  ["torch FloatStorage", { type: "F32", size: 4 }],
-  ["torch HalfStorage", { type: "F16", size: 2 }],
-  ["torch BFloat16Storage", { type: "BF16", size: 2 }],
-  ["torch DoubleStorage", { type: "F64", size: 8 }],
-  ["torch LongStorage", { type: "I64", size: 8 }],
-  ["torch IntStorage", { type: "I32", size: 4 }],
-  ["torch ShortStorage", { type: "I16", size: 2 }],
-  ["torch CharStorage", { type: "I8", size: 1 }],
-  ["torch ByteStorage", { type: "U8", size: 1 }],
-  ["torch BoolStorage", { type: "BOOL", size: 1 }],
+  ["torch FloatStorage", { type: "F32", size: 4 }], ["torch HalfStorage", { type: "F16", size: 2 }],
+  ["torch BFloat16Storage", { type: "BF16", size: 2 }], ["torch DoubleStorage", { type: "F64", size: 8 }],
+  ["torch LongStorage", { type: "I64", size: 8 }], ["torch IntStorage", { type: "I32", size: 4 }],
+  ["torch ShortStorage", { type: "I16", size: 2 }], ["torch CharStorage", { type: "I8", size: 1 }],
+  ["torch ByteStorage", { type: "U8", size: 1 }], ["torch BoolStorage", { type: "BOOL", size: 1 }],
 ]);
 const orderedDict = "collections OrderedDict";
 const rebuildTensor = "torch._utils _rebuild_tensor_v2";
@@ -78,7 +73,8 @@ export function describePickled(value: PickleValue | undefined): string {
   if (typeof value === "string") return quote(value);
   if (value instanceof Global) return value.name;
   if (value instanceof PickledDict) return `a dict of ${value.entries.size}`;
-  return value instanceof Tuple ? `a tuple of ${value.items.length}` : value instanceof List ? "a list" : value instanceof Storage ? "a storage" : "a tensor";
+  if (value instanceof Tuple) return `a tuple of ${value.items.length}`;
+  return value instanceof List ? "a list" : value instanceof Storage ? "a storage" : "a tensor";
 }
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -111,7 +107,9 @@ class Machine {
       if (this.#stack.length > pickleLimits.stack) this.#tooLarge(`at most ${pickleLimits.stack}`, "the stack", "more");
     }
     const result = this.#pop();
-    if (this.#stack.length > 0 || this.#marks.length > 0) this.#bad("one value", "the end of the pickle", `${this.#stack.length + 1}`);
+    if (this.#stack.length > 0 || this.#marks.length > 0) {
+      this.#bad("one value", "the end of the pickle", `${this.#stack.length + 1}`);
+    }
     if (this.#at !== this.bytes.length) this.#bad(`${this.#at} bytes`, "the pickle", `${this.bytes.length}, more after its end`);
     return result;
   }
@@ -131,7 +129,9 @@ class Machine {
       case 0x88: return this.#push(true); // NEWTRUE
       case 0x89: return this.#push(false); // NEWFALSE
       case 0x28: // MARK
-        if (this.#marks.push(this.#stack.length) > pickleLimits.marks) this.#tooLarge(`at most ${pickleLimits.marks}`, "the open marks", "more");
+        if (this.#marks.push(this.#stack.length) > pickleLimits.marks) {
+          this.#tooLarge(`at most ${pickleLimits.marks}`, "the open marks", "more");
+        }
         return;
       case 0x74: return this.#push(new Tuple(this.#popMark())); // TUPLE
       case 0x85: return this.#push(new Tuple(this.#popMany(1))); // TUPLE1
@@ -278,7 +278,9 @@ class Machine {
     }
     const bytes = /^[0-9]{1,16}$/.test(key) ? this.entryBytes(key) : undefined;
     if (bytes === undefined) this.#bad("an entry under data/", "the key of a storage", quote(key));
-    if (elements * type.size > bytes) this.#bad(`at most ${bytes} bytes, its entry's,`, `storage ${key}`, `${elements * type.size}`);
+    if (elements * type.size > bytes) {
+      this.#bad(`at most ${bytes} bytes, its entry's,`, `storage ${key}`, `${elements * type.size}`);
+    }
     const known = this.#storages.get(key);
     if (known !== undefined && (known.type !== type.type || known.elements !== elements)) {
       this.#bad(`${known.elements} elements of ${known.type}, as before,`, `storage ${key}`, `${elements} of ${type.type}`);
@@ -307,12 +309,18 @@ class Machine {
     if (items.length < 6 || items.length > 7 || !(source instanceof Storage) || typeof requiresGrad !== "boolean") {
       this.#bad("(storage, offset, size, stride, requires_grad, hooks)", rebuildTensor, `${items.length} values`);
     }
-    if (!(hooks instanceof PickledDict) || hooks.entries.size > 0) this.#unsupported("no hooks", "a tensor", describePickled(hooks));
+    if (!(hooks instanceof PickledDict) || hooks.entries.size > 0) {
+      this.#unsupported("no hooks", "a tensor", describePickled(hooks));
+    }
     const shape = this.#sizes(size, "the size of a tensor");
     const strides = this.#sizes(stride, "the stride of a tensor");
-    if (strides.length !== shape.length) this.#bad(`${shape.length} numbers, as its size has,`, "the stride of a tensor", `${strides.length}`);
+    if (strides.length !== shape.length) {
+      this.#bad(`${shape.length} numbers, as its size has,`, "the stride of a tensor", `${strides.length}`);
+    }
     const { storage } = source;
-    if (typeof offset !== "number" || !Number.isSafeInteger(offset) || offset < 0) this.#bad("a whole number from 0", "the offset of a tensor", describePickled(offset));
+    if (typeof offset !== "number" || !Number.isSafeInteger(offset) || offset < 0) {
+      this.#bad("a whole number from 0", "the offset of a tensor", describePickled(offset));
+    }
     const elements = shape.reduce((product, side) => product * side, 1);
     if (!Number.isSafeInteger(elements)) this.#bad("less than 2^53", "the elements of a tensor", `size [${shape}]`);
     if (elements > 0 && elements > storage.elements - offset) {
@@ -337,7 +345,9 @@ class Machine {
   #sizes(value: PickleValue | undefined, subject: string): number[] {
     const items = value instanceof Tuple ? value.items : undefined;
     if (items === undefined) return this.#bad("a tuple", subject, describePickled(value));
-    if (items.length > safetensorsLimits.rank) this.#tooLarge(`at most ${safetensorsLimits.rank} dimensions`, subject, `${items.length}`);
+    if (items.length > safetensorsLimits.rank) {
+      this.#tooLarge(`at most ${safetensorsLimits.rank} dimensions`, subject, `${items.length}`);
+    }
     return items.map((item) => {
       if (typeof item === "number" && Number.isSafeInteger(item) && item >= 0) return item;
       return this.#bad("whole numbers from 0", subject, describePickled(item));
@@ -359,8 +369,8 @@ class Machine {
  * @param where The file, for messages.
  * @param entryBytes Size of the archive's entry of a storage, by key; undefined where there is none.
  * @returns The one value that the pickle ends with.
- * @throws HimapError ERR_UNSUPPORTED_FILE: an opcode, a name, a call or a stride outside what is read; ERR_BAD_CHECKPOINT: damaged
- * or contradictory; ERR_TOO_LARGE: beyond `pickleLimits`.
+ * @throws HimapError ERR_UNSUPPORTED_FILE: an opcode, a name, a call or a stride outside what is read; ERR_BAD_CHECKPOINT:
+ * damaged or contradictory; ERR_TOO_LARGE: beyond `pickleLimits`.
  */
 export function unpickle(bytes: Uint8Array, where: string, entryBytes: (key: string) => number | undefined): PickleValue {
   return new Machine(bytes, where, entryBytes).run();

@@ -22,7 +22,9 @@ async function checkMagic(source: ByteSource): Promise<void> {
   // The pickle of the magic number 0x1950a86a20f9469cfc6c, protocol 2.
   const legacy = [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
   if (start.length === legacy.length && legacy.every((byte, i) => start[i] === byte)) {
-    fault("ERR_UNSUPPORTED_FILE", source.name, "a file of torch 1.6 or newer", "the weights", "the form before it", { hint: resave });
+    fault("ERR_UNSUPPORTED_FILE", source.name, "a file of torch 1.6 or newer", "the weights", "the form before it", {
+      hint: resave,
+    });
   }
   const lfs = Buffer.from(start).toString("latin1").startsWith("version https:");
   fault("ERR_BAD_CHECKPOINT", source.name, "a zip archive", "the weights", lfs ? "a Git LFS pointer to them" : "something else", {
@@ -42,7 +44,9 @@ function archiveFolder(entries: Map<string, ZipEntry>, name: string): string {
     if (!entry.startsWith(folder)) fault("ERR_BAD_CHECKPOINT", name, `names under ${quote(folder)}`, "the archive", quote(entry));
   }
   const script = [...entries.keys()].find((entry) => entry === `${folder}constants.pkl` || entry.startsWith(`${folder}code/`));
-  if (script !== undefined) fault("ERR_UNSUPPORTED_FILE", name, "a state dict", "the archive", `TorchScript, with ${quote(script)}`, { hint: resave });
+  if (script !== undefined) {
+    fault("ERR_UNSUPPORTED_FILE", name, "a state dict", "the archive", `TorchScript, with ${quote(script)}`, { hint: resave });
+  }
   return folder;
 }
 
@@ -54,7 +58,9 @@ async function checkByteOrder(source: ByteSource, entry: ZipEntry | undefined): 
 
 /** The state dict itself, or the one that a training script put into another dict. */
 function stateDict(result: PickleValue, where: string): PickledDict {
-  if (!(result instanceof PickledDict)) fault("ERR_UNSUPPORTED_FILE", where, "a dict of tensors", "the pickle", describePickled(result));
+  if (!(result instanceof PickledDict)) {
+    fault("ERR_UNSUPPORTED_FILE", where, "a dict of tensors", "the pickle", describePickled(result));
+  }
   if ([...result.entries.values()].some((value) => value instanceof PickledTensor)) return result;
   for (const key of ["state_dict", "model"]) {
     const inner = result.entries.get(key);
@@ -68,7 +74,9 @@ function storedTensor(name: string | number, value: PickleValue, file: string, o
   if (Buffer.byteLength(name) > safetensorsLimits.nameBytes) {
     fault("ERR_TOO_LARGE", file, `at most ${safetensorsLimits.nameBytes} bytes`, "a tensor's name", `${Buffer.byteLength(name)}`);
   }
-  if (!(value instanceof PickledTensor)) fault("ERR_UNSUPPORTED_FILE", tensorIn(file, name), "a tensor", "its value", describePickled(value));
+  if (!(value instanceof PickledTensor)) {
+    fault("ERR_UNSUPPORTED_FILE", tensorIn(file, name), "a tensor", "its value", describePickled(value));
+  }
   const { storage, offset, shape, elements } = value;
   return {
     name,
@@ -92,11 +100,15 @@ export async function readTorchTensors(source: ByteSource): Promise<StoredTensor
   await checkByteOrder(source, entries.get(`${folder}byteorder`));
   const pickle = entries.get(`${folder}data.pkl`)!;
   const where = `${source.name}, data.pkl`;
-  if (pickle.bytes > pickleLimits.bytes) fault("ERR_TOO_LARGE", where, `at most ${pickleLimits.bytes} bytes`, "the pickle", `${pickle.bytes}`);
+  if (pickle.bytes > pickleLimits.bytes) {
+    fault("ERR_TOO_LARGE", where, `at most ${pickleLimits.bytes} bytes`, "the pickle", `${pickle.bytes}`);
+  }
   const entryOf = (key: string): ZipEntry | undefined => entries.get(`${folder}data/${key}`);
   const result = unpickle(await source.read(pickle.offset, pickle.bytes), where, (key) => entryOf(key)?.bytes);
   const { entries: items } = stateDict(result, where);
-  if (items.size > safetensorsLimits.tensors) fault("ERR_TOO_LARGE", where, `at most ${safetensorsLimits.tensors}`, "the tensors", `${items.size}`);
+  if (items.size > safetensorsLimits.tensors) {
+    fault("ERR_TOO_LARGE", where, `at most ${safetensorsLimits.tensors}`, "the tensors", `${items.size}`);
+  }
   return Array.from(items, ([name, value]) => storedTensor(name, value, source.name, (key) => entryOf(key)!.offset));
 }
 

@@ -42,7 +42,10 @@ const special: Record<WeightType, { exponent: number; fraction: number }> = {
 };
 
 /** Counts values that are no numbers. */
-function countSpecial(words: Uint16Array | Uint32Array, { exponent, fraction }: { exponent: number; fraction: number }): { nan: number; infinite: number } {
+function countSpecial(
+  words: Uint16Array | Uint32Array,
+  { exponent, fraction }: { exponent: number; fraction: number },
+): { nan: number; infinite: number } {
   let nan = 0;
   let infinite = 0;
   for (let i = 0; i < words.length; i++) {
@@ -55,7 +58,10 @@ function countSpecial(words: Uint16Array | Uint32Array, { exponent, fraction }: 
 }
 
 /** Reads every tensor once through one buffer; a fault for each that holds something else than numbers. */
-async function scanValues(checkpoint: Checkpoint, { onProgress, signal }: VerifyOptions): Promise<{ faults: string[]; values: number }> {
+async function scanValues(
+  checkpoint: Checkpoint,
+  { onProgress, signal }: VerifyOptions,
+): Promise<{ faults: string[]; values: number }> {
   const ranges = new Map<string, TensorEntry>();
   for (const tensor of checkpoint.tensors) {
     const key = `${tensor.file}:${tensor.offset}`;
@@ -89,7 +95,9 @@ async function scanValues(checkpoint: Checkpoint, { onProgress, signal }: Verify
         }
         values += tensor.bytes / typeBytes[tensor.type];
         if (nan + infinite > 0) {
-          faults.push(`${tensorIn(name, tensor.name)}: expected finite numbers for its values but received ${nan} NaN and ${infinite} infinite`);
+          faults.push(
+            `${tensorIn(name, tensor.name)}: expected finite values for all but received ${nan} NaN, ${infinite} infinite`,
+          );
         }
       }
     } finally {

@@ -74,11 +74,20 @@ async function readEnd64(source: ByteSource, endAt: number): Promise<(Directory 
   if (locator.getUint32(4, true) !== 0 || locator.getUint32(16, true) > 1) bad(where, "one disk", "the archive", "several");
   const record = viewOf(await source.read(at, sizes.end64));
   if (record.getUint32(0, true) !== signatures.end64) bad(where, "its signature", "the record", record.getUint32(0, true));
-  if (record.getBigUint64(4, true) !== BigInt(sizes.end64 - 12)) bad(where, String(sizes.end64 - 12), "its size", String(record.getBigUint64(4, true)));
+  if (record.getBigUint64(4, true) !== BigInt(sizes.end64 - 12)) {
+    bad(where, String(sizes.end64 - 12), "its size", String(record.getBigUint64(4, true)));
+  }
   if (record.getUint32(16, true) !== 0 || record.getUint32(20, true) !== 0) bad(where, "one disk", "the archive", "several");
   const entries = wide(record, 32, where, "the number of entries");
-  if (wide(record, 24, where, "the number of entries") !== entries) bad(where, "all entries on one disk", "the archive", "several");
-  return { entries, bytes: wide(record, 40, where, "the directory's size"), offset: wide(record, 48, where, "the directory's place"), at };
+  if (wide(record, 24, where, "the number of entries") !== entries) {
+    bad(where, "all entries on one disk", "the archive", "several");
+  }
+  return {
+    entries,
+    bytes: wide(record, 40, where, "the directory's size"),
+    offset: wide(record, 48, where, "the directory's place"),
+    at,
+  };
 }
 
 /** Where the central directory lies: from the end record, or from the zip64 one where a value does not fit or both are there. */
@@ -86,10 +95,14 @@ async function findDirectory(source: ByteSource): Promise<Directory> {
   const { view, at } = await findEnd(source);
   const where = `${source.name}, end record`;
   const end64 = await readEnd64(source, at);
-  if (view.getUint16(4, true) % marker16 !== 0 || view.getUint16(6, true) % marker16 !== 0) bad(where, "one disk", "the archive", "several");
+  if (view.getUint16(4, true) % marker16 !== 0 || view.getUint16(6, true) % marker16 !== 0) {
+    bad(where, "one disk", "the archive", "several");
+  }
   const pick = (value: number, marker: number, wideValue: number | undefined, subject: string): number => {
     if (value === marker && wideValue === undefined) bad(where, "a zip64 end record", subject, "none");
-    if (value !== marker && wideValue !== undefined && wideValue !== value) bad(where, `${wideValue}, as the zip64 end record says,`, subject, value);
+    if (value !== marker && wideValue !== undefined && wideValue !== value) {
+      bad(where, `${wideValue}, as the zip64 end record says,`, subject, value);
+    }
     return wideValue ?? value;
   };
   const directory = {
@@ -101,9 +114,17 @@ async function findDirectory(source: ByteSource): Promise<Directory> {
     bad(where, "all entries on one disk", "the archive", "several");
   }
   const end = end64?.at ?? at;
-  if (directory.offset + directory.bytes !== end) bad(where, `${end}, where the end records begin,`, "the directory's end", directory.offset + directory.bytes);
+  if (directory.offset + directory.bytes !== end) {
+    bad(where, `${end}, where the end records begin,`, "the directory's end", directory.offset + directory.bytes);
+  }
   if (directory.entries > zipLimits.entries || directory.bytes > zipLimits.directoryBytes) {
-    fault("ERR_TOO_LARGE", source.name, `at most ${zipLimits.entries} entries and ${zipLimits.directoryBytes} bytes`, "the directory", `${directory.entries} in ${directory.bytes}`);
+    fault(
+      "ERR_TOO_LARGE",
+      source.name,
+      `at most ${zipLimits.entries} entries and ${zipLimits.directoryBytes} bytes`,
+      "the directory",
+      `${directory.entries} in ${directory.bytes}`,
+    );
   }
   return directory;
 }
@@ -139,12 +160,23 @@ function readZip64Field(extra: Uint8Array, wanted: boolean[], where: string): (n
 function readCentral(directory: Uint8Array, at: number, file: string): { entry: CentralEntry; next: number } {
   const view = viewOf(directory);
   if (at + sizes.central > directory.length || view.getUint32(at, true) !== signatures.central) {
-    bad(file, "an entry", `byte ${at} of the zip directory`, at + sizes.central > directory.length ? "its end" : "something else");
+    bad(
+      file,
+      "an entry",
+      `byte ${at} of the zip directory`,
+      at + sizes.central > directory.length ? "its end" : "something else",
+    );
   }
-  const [nameLength, extraLength, commentLength] = [28, 30, 32].map((field) => view.getUint16(at + field, true)) as [number, number, number];
+  const [nameLength, extraLength, commentLength] = [28, 30, 32].map((field) => view.getUint16(at + field, true)) as [
+    number,
+    number,
+    number,
+  ];
   const next = at + sizes.central + nameLength + extraLength + commentLength;
   if (next > directory.length) bad(file, `at most ${directory.length} bytes`, "the zip directory", next);
-  if (nameLength > zipLimits.nameBytes) fault("ERR_TOO_LARGE", file, `at most ${zipLimits.nameBytes} bytes`, "the name of an entry", String(nameLength));
+  if (nameLength > zipLimits.nameBytes) {
+    fault("ERR_TOO_LARGE", file, `at most ${zipLimits.nameBytes} bytes`, "the name of an entry", String(nameLength));
+  }
   const nameBytes = directory.subarray(at + sizes.central, at + sizes.central + nameLength);
   let name: string;
   try {
@@ -153,28 +185,46 @@ function readCentral(directory: Uint8Array, at: number, file: string): { entry: 
     return bad(file, "UTF-8", `the name of the entry at byte ${at} of the zip directory`, "other bytes");
   }
   const where = `${file}, entry ${quote(name)}`;
-  if (view.getUint16(at + 8, true) & encryptedFlags) fault("ERR_UNSUPPORTED_FILE", where, "no encryption", "the entry", "an encrypted one");
+  if (view.getUint16(at + 8, true) & encryptedFlags) {
+    fault("ERR_UNSUPPORTED_FILE", where, "no encryption", "the entry", "an encrypted one");
+  }
   const method = view.getUint16(at + 10, true);
   if (method !== 0) fault("ERR_UNSUPPORTED_FILE", where, "0, stored,", "the compression method", String(method));
   const [packed, bytes, local] = [20, 24, 42].map((field) => view.getUint32(at + field, true)) as [number, number, number];
   const extra = directory.subarray(at + sizes.central + nameLength, at + sizes.central + nameLength + extraLength);
   // The field holds the plain size first, then the packed one, then the place.
-  const [bytes64, packed64, local64] = readZip64Field(extra, [bytes === marker32, packed === marker32, local === marker32], where);
-  if ((bytes64 ?? bytes) !== (packed64 ?? packed)) bad(where, `${bytes64 ?? bytes}, as it is stored,`, "the packed size", packed64 ?? packed);
+  const [bytes64, packed64, local64] = readZip64Field(
+    extra,
+    [bytes === marker32, packed === marker32, local === marker32],
+    where,
+  );
+  if ((bytes64 ?? bytes) !== (packed64 ?? packed)) {
+    bad(where, `${bytes64 ?? bytes}, as it is stored,`, "the packed size", packed64 ?? packed);
+  }
   if (view.getUint16(at + 34, true) !== 0) bad(where, "disk 0", "the entry", view.getUint16(at + 34, true));
   return { entry: { name, nameBytes, local: local64 ?? local, bytes: bytes64 ?? bytes }, next };
 }
 
 /** Finds an entry's bytes behind its local header, whose extra data has a length of its own. */
-async function locate(source: ByteSource, { name, nameBytes, local, bytes }: CentralEntry, end: number): Promise<ZipEntry & { local: number }> {
+async function locate(
+  source: ByteSource,
+  { name, nameBytes, local, bytes }: CentralEntry,
+  end: number,
+): Promise<ZipEntry & { local: number }> {
   const where = `${source.name}, entry ${quote(name)}`;
-  if (local + sizes.local + nameBytes.length > end) bad(where, `at most ${end}, where the directory begins,`, "the end of its header", local + sizes.local + nameBytes.length);
+  if (local + sizes.local + nameBytes.length > end) {
+    bad(where, `at most ${end}, where the directory begins,`, "the end of its header", local + sizes.local + nameBytes.length);
+  }
   const header = await source.read(local, sizes.local + nameBytes.length);
   const view = viewOf(header);
   if (view.getUint32(0, true) !== signatures.local) bad(where, "a local header", `byte ${local}`, "something else");
-  if (view.getUint16(6, true) & encryptedFlags || view.getUint16(8, true) !== 0) bad(where, "stored, as the directory says,", "its local header", "another method");
+  if (view.getUint16(6, true) & encryptedFlags || view.getUint16(8, true) !== 0) {
+    bad(where, "stored, as the directory says,", "its local header", "another method");
+  }
   const own = header.subarray(sizes.local);
-  if (view.getUint16(26, true) !== nameBytes.length || own.some((byte, i) => byte !== nameBytes[i])) bad(where, "the same name", "its local header", "another");
+  if (view.getUint16(26, true) !== nameBytes.length || own.some((byte, i) => byte !== nameBytes[i])) {
+    bad(where, "the same name", "its local header", "another");
+  }
   const offset = local + sizes.local + nameBytes.length + view.getUint16(28, true);
   if (offset + bytes > end) bad(where, `at most ${end}, where the directory begins,`, "the end of its bytes", offset + bytes);
   return { name, offset, bytes, local };
@@ -196,7 +246,9 @@ export async function readZip(source: ByteSource): Promise<Map<string, ZipEntry>
     central.push(entry);
     at = next;
   }
-  if (at !== bytes.length) bad(source.name, `${at} bytes, what its ${central.length} entries take,`, "the zip directory", bytes.length);
+  if (at !== bytes.length) {
+    bad(source.name, `${at} bytes, what its ${central.length} entries take,`, "the zip directory", bytes.length);
+  }
 
   const entries = new Map<string, ZipEntry & { local: number }>();
   for (const entry of central) {
@@ -205,7 +257,9 @@ export async function readZip(source: ByteSource): Promise<Map<string, ZipEntry>
   }
   let end = 0;
   for (const { name, local, offset, bytes } of [...entries.values()].sort((left, right) => left.local - right.local)) {
-    if (local < end) bad(`${source.name}, entry ${quote(name)}`, `at least ${end}, where the entry before it ends,`, "its place", local);
+    if (local < end) {
+      bad(`${source.name}, entry ${quote(name)}`, `at least ${end}, where the entry before it ends,`, "its place", local);
+    }
     end = offset + bytes;
   }
   return new Map(Array.from(entries, ([name, { offset, bytes }]) => [name, { name, offset, bytes }]));

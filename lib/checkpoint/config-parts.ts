@@ -105,7 +105,10 @@ export interface TowerOutput {
 }
 
 /** A CLIP vision tower; `stored` counts its layers, `layers` those that are run. */
-export function readTower(vision: Fields, { fields, layerKey, keepClass }: TowerOutput): ModelConfig["vision"] & { stored: number } {
+export function readTower(
+  vision: Fields,
+  { fields, layerKey, keepClass }: TowerOutput,
+): ModelConfig["vision"] & { stored: number } {
   vision.word("model_type", ["clip_vision_model"], "clip_vision_model");
   vision.integer("num_channels", { min: 3, max: 3, default: 3 });
   const hidden = vision.integer("hidden_size", width);

@@ -92,7 +92,12 @@ export async function openCheckpoint(folder: string, options: { signal?: AbortSi
     tokens: facts.tokens,
     preprocessing: { ...preprocessing, imageAspectRatio: facts.imageAspectRatio ?? preprocessing.imageAspectRatio },
     template: llava.templates[facts.layout],
-    fingerprint: hash([packageVersion, config.text, ...(tower ? [tower.text] : []), ...weights.flatMap(({ name, header }) => [name, header])]),
+    fingerprint: hash([
+      packageVersion,
+      config.text,
+      ...(tower ? [tower.text] : []),
+      ...weights.flatMap(({ name, header }) => [name, header]),
+    ]),
   };
 }
 

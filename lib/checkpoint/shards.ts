@@ -58,7 +58,9 @@ export function readWeightMap(object: JsonObject, format: WeightsFormat): Map<st
   if (!(map instanceof Map)) fault("ERR_BAD_CHECKPOINT", index, "an object", "weight_map", describe(map));
   const shards = new Map<string, Set<string>>();
   for (const [tensor, shard] of map) {
-    if (typeof shard !== "string") fault("ERR_BAD_CHECKPOINT", index, "a file name", `weight_map ${quote(tensor)}`, describe(shard));
+    if (typeof shard !== "string") {
+      fault("ERR_BAD_CHECKPOINT", index, "a file name", `weight_map ${quote(tensor)}`, describe(shard));
+    }
     checkShardName(shard, format);
     const tensors = shards.get(shard);
     if (tensors === undefined) shards.set(shard, new Set([tensor]));
@@ -75,7 +77,9 @@ function checkOwners(files: WeightsFile[]): void {
   for (const { name: file, tensors } of files) {
     for (const { name } of tensors) {
       const other = owner.get(name);
-      if (other !== undefined) fault("ERR_BAD_CHECKPOINT", tensorIn(file, name), "one file", "the tensor", `this file and ${other}`);
+      if (other !== undefined) {
+        fault("ERR_BAD_CHECKPOINT", tensorIn(file, name), "one file", "the tensor", `this file and ${other}`);
+      }
       owner.set(name, file);
     }
   }
@@ -101,7 +105,11 @@ function checkShard(shard: WeightsFile, wanted: Set<string>): void {
  * the one file nor the index.
  * @throws HimapError ERR_TENSOR_MISSING, ERR_TENSOR_EXTRA or ERR_BAD_CHECKPOINT where shards and index disagree.
  */
-export async function findWeights(folder: string, format: WeightsFormat, signal: AbortSignal | undefined): Promise<WeightsFile[] | undefined> {
+export async function findWeights(
+  folder: string,
+  format: WeightsFormat,
+  signal: AbortSignal | undefined,
+): Promise<WeightsFile[] | undefined> {
   const whole = await format.read(folder, format.single);
   if (whole !== undefined) return [whole];
   const listed = await readJsonFile(folder, format.index);
@@ -112,7 +120,9 @@ export async function findWeights(folder: string, format: WeightsFormat, signal:
   for (const name of [...shards.keys()].sort()) {
     throwIfAborted(signal);
     const shard = await format.read(folder, name);
-    if (shard === undefined) fault("ERR_BAD_CHECKPOINT", name, `the file that ${format.index} names`, "the weights", "no such file");
+    if (shard === undefined) {
+      fault("ERR_BAD_CHECKPOINT", name, `the file that ${format.index} names`, "the weights", "no such file");
+    }
     files.push(shard);
   }
   checkOwners(files);

@@ -7,6 +7,8 @@ import { defineCommand } from "./command.js";
 import { jsonText } from "./output.js";
 import { progressBar } from "./progress.js";
 
+const filesText = ({ length }: readonly unknown[]): string => (length === 1 ? "1 file" : `${length} files`);
+
 export const weightsConvert = defineCommand({
   name: "weights convert",
   summary: "write a checkpoint of pickles, such as an original LLaVA 1.5, as one folder of safetensors",
@@ -17,20 +19,24 @@ export const weightsConvert = defineCommand({
     json: { kind: "flag", help: "one JSON object on standard output" },
   },
   notes: [
-    "Nothing in a pickle is run: a closed list of opcodes and names describes the tensors, anything else is refused. Values are copied byte for byte, "
-      + "config and tokenizer are kept, and OUT appears once it is complete.",
+    "Nothing in a pickle is run: a closed list of opcodes and names describes the tensors, anything else is refused. "
+      + "Values are copied byte for byte, config and tokenizer are kept, and OUT appears once it is complete.",
     "For example: himap weights convert ./llava-v1.5-7b ./llava-7b --vision ./clip-vit-large-patch14-336",
   ],
   async run({ operands: [folder, out], options: { json, ...options } }, terminal) {
     const started = performance.now();
     const bar = progressBar(terminal, "copying");
-    const conversion = await convertCheckpoint(folder!, out!, { ...options, signal: terminal.signal, onProgress: bar.update }).finally(() => bar.end());
+    const conversion = await convertCheckpoint(folder!, out!, {
+      ...options,
+      signal: terminal.signal,
+      onProgress: bar.update,
+    }).finally(() => bar.end());
     await terminal.write(json ? jsonText(conversion) : formatConversion(conversion, performance.now() - started));
   },
 });
 
 export function formatConversion({ folder, tensors, bytes, files }: Conversion, ms: number): string {
-  return `${folder}: ${tensors} tensors, ${bytesText(bytes)} in ${files.length} ${files.length === 1 ? "file" : "files"}, ${millisecondsText(ms)}\n`;
+  return `${folder}: ${tensors} tensors, ${bytesText(bytes)} in ${filesText(files)}, ${millisecondsText(ms)}\n`;
 }
 
 export const weightsVerify = defineCommand({
@@ -43,7 +49,9 @@ export const weightsVerify = defineCommand({
   },
   async run({ operands: [folder], options: { json, values } }, terminal) {
     const bar = progressBar(terminal, "reading");
-    const report = await verifyCheckpoint(folder!, { values, signal: terminal.signal, onProgress: bar.update }).finally(() => bar.end());
+    const report = await verifyCheckpoint(folder!, { values, signal: terminal.signal, onProgress: bar.update }).finally(() =>
+      bar.end(),
+    );
     await terminal.write(json ? jsonText(report) : formatVerification(report));
   },
 });
@@ -52,7 +60,7 @@ export function formatVerification({ folder, tensors, parameters, files, values,
   const bytes = bytesText(files.reduce((sum, file) => sum + file.bytes, 0));
   return [
     `${folder}: good`,
-    `  ${tensors} tensors, ${countText(parameters)} parameters, ${bytes} in ${files.length} ${files.length === 1 ? "file" : "files"}`,
+    `  ${tensors} tensors, ${countText(parameters)} parameters, ${bytes} in ${filesText(files)}`,
     values > 0 ? `  ${countText(values)} values, all finite` : "  values were not looked at (--values does)",
     `  fingerprint ${fingerprint}`,
     "",

@@ -8,7 +8,15 @@ import { load, type Cut, type Engine, type Message } from "../../lib/index.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const picture = readFileSync(`${root}/test/golden/mha/short.png`);
-const ask: Message[] = [{ role: "user", content: [{ type: "image", image: picture }, { type: "text", text: "What colour is the circle?" }] }];
+const ask: Message[] = [
+  {
+    role: "user",
+    content: [
+      { type: "image", image: picture },
+      { type: "text", text: "What colour is the circle?" },
+    ],
+  },
+];
 
 let engine: Engine;
 test.before(async () => {
@@ -30,7 +38,7 @@ const policies: Record<string, Cut[]> = {
 };
 
 for (const [name, cuts] of Object.entries(policies)) {
-  test(`${name}: the first token and its sets are those of a frozen decision; each step replays as a prefill of its own`, async () => {
+  test(`${name}: first token and sets as frozen; each step replays as a prefill of its own`, async () => {
     const options = { maxTokens: 6, minTokens: 6, logprobs: 8 };
     const frozen = await engine.generate(ask, { ...options, pruning: { cuts } });
     const anew = await engine.generate(ask, { ...options, pruning: { cuts, cache: "redecide" } });

@@ -15,7 +15,10 @@ const temporary = mkdtempSync(path.join(tmpdir(), "himap-original-"));
 const converted = path.join(temporary, "converted");
 process.on("exit", () => rmSync(temporary, { recursive: true, force: true }));
 
-const conversion = await convertCheckpoint(source("checkpoint"), converted, { vision: source("checkpoint-clip"), shardBytes: 1_000_000 });
+const conversion = await convertCheckpoint(source("checkpoint"), converted, {
+  vision: source("checkpoint-clip"),
+  shardBytes: 1_000_000,
+});
 
 test("the converted folder pads, speaks Vicuna's template, samples nothing, and keeps the config byte for byte", async () => {
   assert.is(conversion.layout, "original");

@@ -31,7 +31,12 @@ const pickle = (name: string, code: ErrorCode, says: string, ...parts: Part[]): 
 const tensor = (name: string, code: ErrorCode, says: string, written: Omit<TensorToPickle, "name">): HostileArchive =>
   pickle(name, code, says, op.dict, op.text("w"), pickledTensor(written), op.setItem);
 
-const zip = (name: string, code: ErrorCode, says: string, edit: (entries: EntryToZip[]) => ZipOptions | void): HostileArchive => ({
+const zip = (
+  name: string,
+  code: ErrorCode,
+  says: string,
+  edit: (entries: EntryToZip[]) => ZipOptions | void,
+): HostileArchive => ({
   name: `zip: ${name}`,
   code,
   says,
@@ -42,7 +47,12 @@ const zip = (name: string, code: ErrorCode, says: string, edit: (entries: EntryT
   },
 });
 
-const file = (name: string, code: ErrorCode, says: string, bytes: () => Uint8Array): HostileArchive => ({ name: `file: ${name}`, code, says, bytes });
+const file = (name: string, code: ErrorCode, says: string, bytes: () => Uint8Array): HostileArchive => ({
+  name: `file: ${name}`,
+  code,
+  says,
+  bytes,
+});
 
 const entry = (name: string, data: Uint8Array = storage): EntryToZip => ({ name: `archive/${name}`, data });
 /** The archive's record of a storage, in the order of `torchEntries`. */
@@ -62,19 +72,10 @@ const forbidden: [name: string, ...parts: Part[]][] = [
   ["PERSID", "Pid\n"],
   ["FRAME", [0x95], little(8, 0)],
   ["MEMOIZE", op.dict, [0x94]],
-  ["POP", op.dict, "0"],
-  ["POP_MARK", op.mark, "1"],
-  ["DUP", op.dict, "2"],
-  ["PUT", op.dict, "p0\n"],
-  ["GET", "g0\n"],
-  ["INT", "I1\n"],
-  ["LONG", "L1L\n"],
+  ["POP", op.dict, "0"], ["POP_MARK", op.mark, "1"], ["DUP", op.dict, "2"], ["PUT", op.dict, "p0\n"], ["GET", "g0\n"],
+  ["INT", "I1\n"], ["LONG", "L1L\n"],
   ["LONG4", [0x8b], little(4, 1), [1]],
-  ["STRING", "S'a'\n"],
-  ["BINSTRING", "T", little(4, 1), "a"],
-  ["UNICODE", "Va\n"],
-  ["FLOAT", "F1\n"],
-  ["DICT", op.mark, "d"],
+  ["STRING", "S'a'\n"], ["BINSTRING", "T", little(4, 1), "a"], ["UNICODE", "Va\n"], ["FLOAT", "F1\n"], ["DICT", op.mark, "d"],
   ["LIST", op.mark, "l"],
   ["EMPTY_SET", [0x8f]],
   ["ADDITEMS", [0x8f], op.mark, [0x90]],
@@ -89,15 +90,21 @@ const forbidden: [name: string, ...parts: Part[]][] = [
 ];
 
 const globals = [
-  "os system", "posix system", "builtins eval", "builtins exec", "__builtin__ eval", "subprocess Popen", "nt system", "torch load",
-  "torch._utils _rebuild_tensor", "torch.storage _load_from_bytes", "torch.hub load", "numpy.core.multiarray _reconstruct",
-  "argparse Namespace", "collections defaultdict", "functools partial", "runpy _run_code", "webbrowser open", "torch  FloatStorage",
-  "torch FloatStorage ", "Torch FloatStorage", "torch UntypedStorage", "__main__ Model", " ",
+  "os system", "posix system", "builtins eval", "builtins exec", "__builtin__ eval", "subprocess Popen", "nt system",
+  "torch load", "torch._utils _rebuild_tensor", "torch.storage _load_from_bytes", "torch.hub load",
+  "numpy.core.multiarray _reconstruct", "argparse Namespace", "collections defaultdict", "functools partial",
+  "runpy _run_code", "webbrowser open", "torch  FloatStorage", "torch FloatStorage ", "Torch FloatStorage",
+  "torch UntypedStorage", "__main__ Model", " ",
 ];
 
 export const hostileArchives: HostileArchive[] = [
   ...forbidden.map(([name, ...parts]) => pickle(`opcode ${name}`, foreign, "an opcode of a saved state dict", ...parts)),
-  ...globals.map((name) => pickle(`name ${JSON.stringify(name)}`, foreign, "a name of a saved state dict", op.global(name), op.text("id"), op.tuple1, op.reduce)),
+  ...globals.map((name) =>
+    pickle(
+      `name ${JSON.stringify(name)}`,
+      foreign, "a name of a saved state dict", op.global(name), op.text("id"), op.tuple1, op.reduce,
+    ),
+  ),
   pickle("protocol 4", foreign, "protocol 4", [0x80, 4], op.dict),
   pickle("nothing at all", bad, "the stack"),
   pickle("two values", bad, "one value", op.dict, op.dict),
@@ -121,37 +128,69 @@ export const hostileArchives: HostileArchive[] = [
   pickle("marks without end", large, "the open marks", repeat(op.mark, 65)),
   pickle("a stack without end", large, "the stack", repeat(op.none, 100_001)),
   file("a memo without end", large, "the memo", () => zipOf(torchEntries(bytesOf(op.proto, op.dict, memoFlood(), op.stop), []))),
-  file("opcodes without end", large, "the opcodes", () => zipOf(torchEntries(bytesOf(op.proto, op.dict, opcodeFlood(), op.stop), []))),
+  file("opcodes without end", large, "the opcodes", () =>
+    zipOf(torchEntries(bytesOf(op.proto, op.dict, opcodeFlood(), op.stop), [])),
+  ),
   file("a pickle of 65 MB", large, "at most 64000000 bytes", () => zipOf(torchEntries(new Uint8Array(65_000_000), []))),
   pickle("a call of what is no name", bad, "a name", op.text("os.system"), op.emptyTuple, op.reduce),
   pickle("a call without a tuple", bad, "a tuple", op.global("collections OrderedDict"), op.dict, op.reduce),
-  pickle("a storage type called", foreign, "a call as torch.save writes it", op.global("torch FloatStorage"), op.int(5), op.tuple1, op.reduce),
-  pickle("an OrderedDict of arguments", foreign, "a call as torch.save", op.global("collections OrderedDict"), op.list, op.tuple1, op.reduce),
-  pickle("a parameter of what is no tensor", foreign, "a call as torch.save", op.global("torch._utils _rebuild_parameter"), op.none, op.yes, op.dict, op.tuple3, op.reduce),
-  pickle("a tensor of no arguments", bad, "(storage, offset", op.global("torch._utils _rebuild_tensor_v2"), op.emptyTuple, op.reduce),
+  pickle(
+    "a storage type called", foreign, "a call as torch.save writes it", op.global("torch FloatStorage"), op.int(5), op.tuple1,
+    op.reduce,
+  ),
+  pickle(
+    "an OrderedDict of arguments", foreign, "a call as torch.save", op.global("collections OrderedDict"), op.list, op.tuple1,
+    op.reduce,
+  ),
+  pickle(
+    "a parameter of what is no tensor", foreign, "a call as torch.save", op.global("torch._utils _rebuild_parameter"),
+    op.none, op.yes, op.dict, op.tuple3, op.reduce,
+  ),
+  pickle(
+    "a tensor of no arguments", bad, "(storage, offset", op.global("torch._utils _rebuild_tensor_v2"), op.emptyTuple,
+    op.reduce,
+  ),
   pickle("state for a tensor", foreign, "the metadata of a dict", pickledTensor({ shape: [6] }), op.dict, op.build),
   pickle("state that is no dict", foreign, "the metadata of a dict", op.dict, op.text("__reduce__"), op.build),
   pickle("a persistent id that is a string", bad, "a persistent id", op.text("storage"), op.persistent),
-  pickle("a persistent id of another kind", bad, "a persistent id", op.mark, op.text("module"), op.none, op.text("0"), op.text("cpu"), op.int(1), op.tuple, op.persistent),
+  pickle(
+    "a persistent id of another kind", bad, "a persistent id", op.mark, op.text("module"), op.none, op.text("0"),
+    op.text("cpu"), op.int(1), op.tuple, op.persistent,
+  ),
   pickle("a storage of a type that is none", bad, "a storage type", pickledStorage("collections OrderedDict", "0", 6)),
-  pickle("a storage key that leads elsewhere", bad, "an entry under data/", pickledStorage("torch FloatStorage", "../version", 1)),
+  pickle(
+    "a storage key that leads elsewhere", bad, "an entry under data/", pickledStorage("torch FloatStorage", "../version", 1),
+  ),
   pickle("a storage key without an entry", bad, "an entry under data/", pickledStorage("torch FloatStorage", "9", 1)),
   pickle("a storage larger than its entry", bad, "at most 24 bytes", pickledStorage("torch FloatStorage", "0", 7)),
   pickle("a storage of 2^52 elements", bad, "at most 24 bytes", pickledStorage("torch DoubleStorage", "0", 2 ** 52)),
   pickle("a negative storage", bad, "a whole number from 0", pickledStorage("torch FloatStorage", "0", -1)),
   pickle("a result that is no dict", foreign, "a dict of tensors", op.list),
   pickle("a result that is a tensor", foreign, "a dict of tensors", pickledTensor({ shape: [6] })),
-  pickle("a value that is no tensor", foreign, "a tensor", op.dict, op.text("w"), pickledTensor({ shape: [6] }), op.setItem, op.text("lr"), op.float(0.1), op.setItem),
+  pickle(
+    "a value that is no tensor", foreign, "a tensor", op.dict, op.text("w"),
+    pickledTensor({ shape: [6] }),
+    op.setItem, op.text("lr"), op.float(0.1), op.setItem,
+  ),
   pickle("a name that is a number", foreign, "strings", op.dict, op.int(1), pickledTensor({ shape: [6] }), op.setItem),
   pickle("a dict that holds itself", foreign, "a tensor", op.dict, op.put(0), op.text("state_dict"), op.get(0), op.setItem),
-  pickle("a name of 2 KB", large, "at most 1024 bytes", op.dict, op.text("w".repeat(2048)), pickledTensor({ shape: [6] }), op.setItem),
+  pickle(
+    "a name of 2 KB", large, "at most 1024 bytes", op.dict,
+    op.text("w".repeat(2048)),
+    pickledTensor({ shape: [6] }),
+    op.setItem,
+  ),
   tensor("a tensor beyond its storage", bad, "the end of a tensor", { elements: 6, shape: [7] }),
   tensor("a tensor beyond its storage by its offset", bad, "the end of a tensor", { elements: 6, offset: 1, shape: [6] }),
   tensor("an offset of 2^52", bad, "the end of a tensor", { elements: 6, offset: 2 ** 52, shape: [1] }),
   tensor("a negative offset", bad, "the offset of a tensor", { elements: 6, offset: -1, shape: [6] }),
   tensor("a negative side", bad, "whole numbers from 0", { elements: 6, shape: [-1], stride: [1] }),
   tensor("sides whose product leaves 2^53", bad, "less than 2^53", { elements: 6, shape: [2 ** 30, 2 ** 30] }),
-  tensor("sides whose product comes round to few", bad, "less than 2^53", { elements: 6, shape: [2 ** 32, 2 ** 32], stride: [0, 0] }),
+  tensor("sides whose product comes round to few", bad, "less than 2^53", {
+    elements: 6,
+    shape: [2 ** 32, 2 ** 32],
+    stride: [0, 0],
+  }),
   tensor("columns before rows", foreign, "lies row by row", { elements: 6, shape: [2, 3], stride: [1, 2] }),
   tensor("a step of two", foreign, "lies row by row", { elements: 6, shape: [3], stride: [2] }),
   tensor("one element for many", foreign, "lies row by row", { elements: 6, shape: [6], stride: [0] }),
@@ -171,12 +210,32 @@ export const hostileArchives: HostileArchive[] = [
   zip("big-endian", foreign, "little", (entries) => void (entries[1]!.data = Buffer.from("big"))),
   zip("an order of bytes of a megabyte", foreign, "little", (entries) => void (entries[1]!.data = new Uint8Array(1 << 20))),
   zip("entries that overlap", bad, "where the entry before it ends", (entries) => void (entries[data0]!.lies = { size: 40 })),
-  zip("two names of one entry", bad, "the same name", (entries) => void entries.push({ ...entry("data/1"), lies: { localOffset: 0 } })),
-  zip("an entry beyond the directory", bad, "where the directory begins", (entries) => void (entries[data0]!.lies = { size: 1e6 })),
+  zip(
+    "two names of one entry",
+    bad,
+    "the same name",
+    (entries) => void entries.push({ ...entry("data/1"), lies: { localOffset: 0 } }),
+  ),
+  zip(
+    "an entry beyond the directory",
+    bad,
+    "where the directory begins",
+    (entries) => void (entries[data0]!.lies = { size: 1e6 }),
+  ),
   zip("an entry of 4 GB", bad, "where the directory begins", (entries) => void (entries[data0]!.lies = { size: 0xfffffffe })),
-  zip("a place beyond the file", bad, "where the directory begins", (entries) => void (entries[data0]!.lies = { localOffset: 1e9 })),
+  zip(
+    "a place beyond the file",
+    bad,
+    "where the directory begins",
+    (entries) => void (entries[data0]!.lies = { localOffset: 1e9 }),
+  ),
   zip("a place within another entry", bad, "a local header", (entries) => void (entries[data0]!.lies = { localOffset: 1 })),
-  zip("another name in the local header", bad, "the same name", (entries) => void (entries[data0]!.lies = { localName: "archive/data/7" })),
+  zip(
+    "another name in the local header",
+    bad,
+    "the same name",
+    (entries) => void (entries[data0]!.lies = { localName: "archive/data/7" }),
+  ),
   zip("a packed size that differs", bad, "as it is stored", (entries) => void (entries[data0]!.lies = { packed: 3 })),
   zip("another disk", bad, "disk 0", (entries) => void (entries[data0]!.lies = { disk: 1 })),
   file("a name that is no UTF-8", bad, "UTF-8", () => {
@@ -185,9 +244,24 @@ export const hostileArchives: HostileArchive[] = [
     return bytes;
   }),
   zip("a name of 2 KB", large, "at most 1024 bytes", (entries) => void entries.push(entry("x".repeat(2048)))),
-  zip("zip64 sizes without their field", bad, "a zip64 field", (entries) => void (entries[data0]!.lies = { local64: true, extra: new Uint8Array(0) })),
-  zip("a zip64 field that is short", bad, "8 bytes for each value", (entries) => void (entries[data0]!.lies = { local64: true, extra: bytesOf(little(2, 1), little(2, 8), little(8, 24)) })),
-  zip("a zip64 field cut short", bad, "whole fields", (entries) => void (entries[data0]!.lies = { local64: true, extra: bytesOf(little(2, 1), little(2, 24), little(8, 24)) })),
+  zip(
+    "zip64 sizes without their field",
+    bad,
+    "a zip64 field",
+    (entries) => void (entries[data0]!.lies = { local64: true, extra: new Uint8Array(0) }),
+  ),
+  zip(
+    "a zip64 field that is short",
+    bad,
+    "8 bytes for each value",
+    (entries) => void (entries[data0]!.lies = { local64: true, extra: bytesOf(little(2, 1), little(2, 8), little(8, 24)) }),
+  ),
+  zip(
+    "a zip64 field cut short",
+    bad,
+    "whole fields",
+    (entries) => void (entries[data0]!.lies = { local64: true, extra: bytesOf(little(2, 1), little(2, 24), little(8, 24)) }),
+  ),
   zip("a zip64 size of 2^63", bad, "less than 2^53", (entries) => {
     const most = bytesOf([255, 255, 255, 255, 255, 255, 255, 127]);
     entries[data0]!.lies = { local64: true, extra: bytesOf(little(2, 1), little(2, 24), most, most, little(8, 0)) };
@@ -197,8 +271,13 @@ export const hostileArchives: HostileArchive[] = [
   zip("zip64 marks without a zip64 end", bad, "a zip64 end record", () => ({ end: { entries: 0xffff } })),
   zip("a zip64 end elsewhere", bad, "its place", () => ({ end64: { place: 0 } })),
   zip("a zip64 end with another signature", bad, "its signature", () => ({ end64: { record: new Uint8Array(56) } })),
-  zip("a zip64 end of another size", bad, "its size", () => ({ end64: { record: bytesOf("PK\x06\x06", little(8, 99), new Uint8Array(44)) } })),
-  zip("a zip64 directory of 2^40 entries", large, "at most 110000 entries", () => ({ end: { entries: 0xffff }, end64: { entries: 2 ** 40 } })),
+  zip("a zip64 end of another size", bad, "its size", () => ({
+    end64: { record: bytesOf("PK\x06\x06", little(8, 99), new Uint8Array(44)) },
+  })),
+  zip("a zip64 directory of 2^40 entries", large, "at most 110000 entries", () => ({
+    end: { entries: 0xffff },
+    end64: { entries: 2 ** 40 },
+  })),
   zip("fewer entries than the directory has", bad, "what its 3 entries take", () => ({ end: { entries: 3 } })),
   zip("more entries than the directory has", bad, "an entry", () => ({ end: { entries: 9 } })),
   zip("a directory elsewhere", bad, "where the end records begin", () => ({ end: { offset: 7 } })),
@@ -208,10 +287,14 @@ export const hostileArchives: HostileArchive[] = [
 
   file("nothing", bad, "a zip archive", () => new Uint8Array(0)),
   file("noise", bad, "a zip archive", () => new Uint8Array(5000).fill(7)),
-  file("the form before torch 1.6", foreign, "torch 1.6", () => bytesOf(op.proto, [0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19], op.stop, good)),
+  file("the form before torch 1.6", foreign, "torch 1.6", () =>
+    bytesOf(op.proto, [0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19], op.stop, good),
+  ),
   file("a bare pickle", bad, "a zip archive", () => good),
   file("safetensors under another name", bad, "a zip archive", () => bytesOf(little(8, 2), "{}")),
-  file("a Git LFS pointer", bad, "a Git LFS pointer", () => Buffer.from("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")),
+  file("a Git LFS pointer", bad, "a Git LFS pointer", () =>
+    Buffer.from("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+  ),
   file("a zip's beginning and no end", bad, "an end record", () => bytesOf("PK\x03\x04", new Uint8Array(100))),
   file("an end record alone", bad, "one data.pkl", () => zipOf([])),
   file("bytes behind the end record", bad, "an end record", () => bytesOf(torchFile([{ name: "w", shape: [6] }]), [0])),

@@ -33,7 +33,8 @@ export const op = {
   get: (key: number): Uint8Array => bytesOf([0x68, key]),
   global: (name: string): Uint8Array => bytesOf("c", name.replace(" ", "\n"), "\n"),
   text: (text: string): Uint8Array => bytesOf("X", little(4, Buffer.byteLength(text)), text),
-  int: (value: number): Uint8Array => (value >= -(2 ** 31) && value < 2 ** 31 ? bytesOf("J", little(4, value)) : bytesOf([0x8a, 8], little(8, value))),
+  int: (value: number): Uint8Array =>
+    value >= -(2 ** 31) && value < 2 ** 31 ? bytesOf("J", little(4, value)) : bytesOf([0x8a, 8], little(8, value)),
   float: (value: number): Uint8Array => {
     const bytes = Buffer.alloc(9, "G");
     bytes.writeDoubleBE(value, 1);
@@ -70,12 +71,19 @@ const tupleOf = (items: readonly number[]): Uint8Array => bytesOf(op.mark, ...it
 
 /** ("storage", type, key, "cpu", elements), taken as a persistent id. */
 export function pickledStorage(storage: string, key: string, elements: number): Uint8Array {
-  return bytesOf(op.mark, op.text("storage"), op.global(storage), op.text(key), op.text("cpu"), op.int(elements), op.tuple, op.persistent);
+  return bytesOf(
+    op.mark, op.text("storage"), op.global(storage), op.text(key), op.text("cpu"), op.int(elements), op.tuple, op.persistent,
+  );
 }
 
-export function pickledTensor(
-  { storage = "torch FloatStorage", key = "0", elements, offset = 0, shape, stride = rowMajor(shape) }: Omit<TensorToPickle, "name">,
-): Uint8Array {
+export function pickledTensor({
+  storage = "torch FloatStorage",
+  key = "0",
+  elements,
+  offset = 0,
+  shape,
+  stride = rowMajor(shape),
+}: Omit<TensorToPickle, "name">): Uint8Array {
   const held = elements ?? shape.reduce((product, side) => product * side, 1);
   return bytesOf(
     op.global("torch._utils _rebuild_tensor_v2"),
@@ -96,7 +104,15 @@ export interface EntryToZip {
   method?: number;
   flags?: number;
   /** What the records say in place of the truth. */
-  lies?: { localName?: string; localOffset?: number; size?: number; packed?: number; local64?: boolean; extra?: Uint8Array; disk?: number };
+  lies?: {
+    localName?: string;
+    localOffset?: number;
+    size?: number;
+    packed?: number;
+    local64?: boolean;
+    extra?: Uint8Array;
+    disk?: number;
+  };
 }
 
 export interface ZipOptions {
@@ -111,7 +127,10 @@ export interface ZipOptions {
 }
 
 /** Stored entries, each aligned to 64 bytes as torch aligns them. */
-export function zipOf(entries: readonly EntryToZip[], { comment = new Uint8Array(0), end64, end = {}, gap, tail }: ZipOptions = {}): Uint8Array {
+export function zipOf(
+  entries: readonly EntryToZip[],
+  { comment = new Uint8Array(0), end64, end = {}, gap, tail }: ZipOptions = {},
+): Uint8Array {
   const parts: Uint8Array[] = [];
   const central: Uint8Array[] = [];
   let at = 0;
@@ -125,18 +144,39 @@ export function zipOf(entries: readonly EntryToZip[], { comment = new Uint8Array
     const padding = (64 - ((at + 30 + localName.length + 4) % 64)) % 64;
     const size = lies.size ?? data.length;
     const packed = lies.packed ?? size;
-    add(bytesOf(
-      "PK\x03\x04", little(2, 20), little(2, flags), little(2, method), new Uint8Array(8), little(4, packed), little(4, size),
-      little(2, localName.length), little(2, padding + 4), localName, "FB", little(2, padding), new Uint8Array(padding).fill(0x5a),
-    ));
+    add(
+      bytesOf(
+        "PK\x03\x04", little(2, 20), little(2, flags), little(2, method),
+        new Uint8Array(8),
+        little(4, packed), little(4, size), little(2, localName.length), little(2, padding + 4), localName, "FB",
+        little(2, padding),
+        new Uint8Array(padding).fill(0x5a),
+      ),
+    );
     add(data);
     const place = lies.localOffset ?? local;
-    const extra = lies.extra ?? (lies.local64 ? bytesOf(little(2, 1), little(2, 24), little(8, size), little(8, packed), little(8, place)) : new Uint8Array(0));
+    const extra =
+      lies.extra ??
+      (lies.local64
+        ? bytesOf(little(2, 1), little(2, 24), little(8, size), little(8, packed), little(8, place))
+        : new Uint8Array(0));
     const short = (value: number): Uint8Array => (lies.local64 ? bytesOf([255, 255, 255, 255]) : little(4, value));
-    central.push(bytesOf(
-      "PK\x01\x02", little(2, 20), little(2, 20), little(2, flags), little(2, method), new Uint8Array(8), short(packed), short(size),
-      little(2, Buffer.byteLength(name)), little(2, extra.length), little(2, 0), little(2, lies.disk ?? 0), new Uint8Array(6), short(place), name, extra,
-    ));
+    central.push(
+      bytesOf(
+        "PK\x01\x02", little(2, 20), little(2, 20), little(2, flags), little(2, method),
+        new Uint8Array(8),
+        short(packed),
+        short(size),
+        little(2, Buffer.byteLength(name)),
+        little(2, extra.length),
+        little(2, 0),
+        little(2, lies.disk ?? 0),
+        new Uint8Array(6),
+        short(place),
+        name,
+        extra,
+      ),
+    );
   }
   if (gap) add(gap);
   const directory = { entries: entries.length, offset: at, bytes: central.reduce((sum, record) => sum + record.length, 0) };

@@ -30,16 +30,29 @@ async function run(command: Command, ...argv: string[]): Promise<string> {
 test("convert, then verify", () =>
   withFolder(async (folder) => {
     const out = path.join(folder, "out");
-    const text = await run(weightsConvert as Command, `${golden}/checkpoint`, out, "--vision", `${golden}/checkpoint-clip`, "--shard-bytes", "1000000");
+    const text = await run(
+      weightsConvert as Command,
+      `${golden}/checkpoint`,
+      out,
+      "--vision",
+      `${golden}/checkpoint-clip`,
+      "--shard-bytes",
+      "1000000",
+    );
     assert.match(text, /^.*out: 107 tensors, 2\.65 MB in \d files, /);
     assert.match(await run(weightsVerify as Command, out), /: good\n.*not looked at/s);
     assert.match(await run(weightsVerify as Command, out, "--values"), /1\.22 million values, all finite/);
-    const report = JSON.parse(await run(weightsVerify as Command, out, "--values", "--json")) as { values: number; parameters: number };
+    const report = JSON.parse(await run(weightsVerify as Command, out, "--values", "--json")) as {
+      values: number;
+      parameters: number;
+    };
     assert.is(report.values, report.parameters);
   }));
 
 test("a failure is the library's", async () => {
-  const error: unknown = await run(weightsConvert as Command, `${golden}/checkpoint`, "/nowhere/out").catch((cause: unknown) => cause);
+  const error: unknown = await run(weightsConvert as Command, `${golden}/checkpoint`, "/nowhere/out").catch(
+    (cause: unknown) => cause,
+  );
   assert.instance(error, HimapError);
   assert.match((error as HimapError).message, /a CLIP checkpoint/);
 });
@@ -50,7 +63,11 @@ test("the help says what a conversion does with a pickle", () => {
 
 test("a cache mode goes with any policy, and each of its prefills is counted", () => {
   assert.equal(readPruning("himap", "--pruning", "redecide"), { preset: "himap", cache: "redecide" });
-  assert.equal(readPruning('{"preset":"random","seed":3}', "--pruning", "frozen"), { preset: "random", seed: 3, cache: "frozen" });
+  assert.equal(readPruning('{"preset":"random","seed":3}', "--pruning", "frozen"), {
+    preset: "random",
+    seed: 3,
+    cache: "frozen",
+  });
   const cuts = [{ before: 2, score: { rows: "last" }, keep: { ratio: 0.5 } }];
   assert.equal(readPruning(JSON.stringify(cuts), "--pruning", "redecide"), { cuts, cache: "redecide" });
 

@@ -1,5 +1,8 @@
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, openSync, closeSync, mkdirSync, readdirSync, readFileSync, readSync, renameSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import {
+  cpSync, existsSync, openSync, closeSync, mkdirSync, readdirSync, readFileSync, readSync, renameSync, rmSync, writeFileSync,
+  writeSync,
+} from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -80,7 +83,9 @@ test("values are copied byte for byte, whatever the number of files", () =>
 test("tensors lie aligned to their type", () =>
   withOriginal(async ({ out }) => {
     await convertCheckpoint(source, out, { vision });
-    for (const { name, type, offset } of (await openCheckpoint(out)).tensors) assert.is(offset % (type === "F32" ? 4 : 2), 0, name);
+    for (const { name, type, offset } of (await openCheckpoint(out)).tensors) {
+      assert.is(offset % (type === "F32" ? 4 : 2), 0, name);
+    }
   }));
 
 test("the converted folder says what the original does", () =>
@@ -115,7 +120,11 @@ test("pickles in the Hugging Face layout are converted without a vision folder",
     const own = path.join(folder, "own");
     tiny.write(own);
     rmSync(path.join(own, "model.safetensors"));
-    const tensors = [...tiny.tensors.values()].map(({ name, shape }): TensorToPickle => ({ name, storage: "torch HalfStorage", shape: [...shape] }));
+    const tensors = [...tiny.tensors.values()].map(({ name, shape }): TensorToPickle => ({
+      name,
+      storage: "torch HalfStorage",
+      shape: [...shape],
+    }));
     writeFileSync(path.join(own, "pytorch_model.bin"), torchFile(tensors, 1));
     assert.is((await failure(openCheckpoint(own))).hint?.includes("himap weights convert"), true);
     const { layout, tensors: count } = await convertCheckpoint(own, path.join(folder, "out"));
@@ -143,34 +152,117 @@ const wrong: [name: string, code: ErrorCode, says: string, spoil: (own: string, 
   ["a vision folder that is none", "ERR_BAD_CHECKPOINT", "config.json", () => ({ vision: "/nowhere" })],
   ["no config", "ERR_BAD_CHECKPOINT", "config.json", (own) => rmSync(path.join(own, "config.json"))],
   ["no weights", "ERR_BAD_CHECKPOINT", "pytorch_model.bin", (own) => rmSync(path.join(own, "pytorch_model.bin.index.json"))],
-  ["a shard that is gone", "ERR_BAD_CHECKPOINT", "no such file", (own) => rmSync(path.join(own, "pytorch_model-00002-of-00002.bin"))],
-  ["an index that leads elsewhere", "ERR_BAD_CHECKPOINT", "plain names", (own) =>
-    editJson(path.join(own, "pytorch_model.bin.index.json"), (index) => (index.weight_map["lm_head.weight"] = "../x.bin"))],
-  ["an index of safetensors", "ERR_UNSUPPORTED_FILE", ".bin", (own) =>
-    editJson(path.join(own, "pytorch_model.bin.index.json"), (index) => (index.weight_map["lm_head.weight"] = "x.safetensors"))],
-  ["a tensor in another shard than the index says", "ERR_TENSOR_MISSING", "lm_head.weight", (own) =>
-    editJson(path.join(own, "pytorch_model.bin.index.json"), (index) => (index.weight_map["lm_head.weight"] = "pytorch_model-00001-of-00002.bin"))],
-  ["a shard cut short", "ERR_BAD_CHECKPOINT", "an end record", (own) => {
-    const file = path.join(own, "pytorch_model-00001-of-00002.bin");
-    writeFileSync(file, readFileSync(file).subarray(0, 500_000));
-  }],
-  ["a deeper model than the weights have", "ERR_TENSOR_MISSING", "layers.7", (own) => editJson(path.join(own, "config.json"), (config) => (config.num_hidden_layers = 8))],
-  ["a shallower one", "ERR_TENSOR_EXTRA", "layers.6", (own) => editJson(path.join(own, "config.json"), (config) => (config.num_hidden_layers = 6))],
-  ["another width", "ERR_TENSOR_SHAPE", "config.json implies", (own) => editJson(path.join(own, "config.json"), (config) => (config.intermediate_size = 200))],
-  ["another tower", "ERR_BAD_CHECKPOINT", "mm_hidden_size", (_, clip) => editJson(path.join(clip, "config.json"), (config) => (config.vision_config.hidden_size = 128))],
-  ["a tower of text alone", "ERR_TENSOR_MISSING", "vision_tower.", (_, clip) =>
-    writeFileSync(path.join(clip, "pytorch_model.bin"), torchFile([{ name: "text_model.final_layer_norm.weight", shape: [4] }]))],
-  ["a projector of one layer", "ERR_UNSUPPORTED_MODEL", "mm_projector_type", (own) => editJson(path.join(own, "config.json"), (config) => (config.mm_projector_type = "linear"))],
-  ["start and end tokens of images", "ERR_UNSUPPORTED_MODEL", "mm_use_im_start_end", (own) => editJson(path.join(own, "config.json"), (config) => (config.mm_use_im_start_end = true))],
-  ["pictures in tiles", "ERR_UNSUPPORTED_MODEL", "image_aspect_ratio", (own) => editJson(path.join(own, "config.json"), (config) => (config.image_aspect_ratio = "anyres"))],
-  ["weights of eight bytes", "ERR_TENSOR_SHAPE", "F64", (_, clip) => {
-    const tensors: TensorToPickle[] = [{ name: "vision_model.embeddings.class_embedding", storage: "torch DoubleStorage", shape: [64] }];
-    writeFileSync(path.join(clip, "pytorch_model.bin"), torchFile(tensors));
-  }],
-  ["a pickle that calls", "ERR_UNSUPPORTED_FILE", "posix system", (_, clip) => {
-    const evil = Buffer.from("\x80\x02cposix\nsystem\nX\x0d\0\0\0touch /tmp/owned\x85R.", "latin1");
-    writeFileSync(path.join(clip, "pytorch_model.bin"), zipOf([{ name: "archive/data.pkl", data: evil }]));
-  }],
+  [
+    "a shard that is gone",
+    "ERR_BAD_CHECKPOINT",
+    "no such file",
+    (own) => rmSync(path.join(own, "pytorch_model-00002-of-00002.bin")),
+  ],
+  [
+    "an index that leads elsewhere",
+    "ERR_BAD_CHECKPOINT",
+    "plain names",
+    (own) =>
+      editJson(path.join(own, "pytorch_model.bin.index.json"), (index) => (index.weight_map["lm_head.weight"] = "../x.bin")),
+  ],
+  [
+    "an index of safetensors",
+    "ERR_UNSUPPORTED_FILE",
+    ".bin",
+    (own) =>
+      editJson(path.join(own, "pytorch_model.bin.index.json"), (index) => (index.weight_map["lm_head.weight"] = "x.safetensors")),
+  ],
+  [
+    "a tensor in another shard than the index says",
+    "ERR_TENSOR_MISSING",
+    "lm_head.weight",
+    (own) =>
+      editJson(
+        path.join(own, "pytorch_model.bin.index.json"),
+        (index) => (index.weight_map["lm_head.weight"] = "pytorch_model-00001-of-00002.bin"),
+      ),
+  ],
+  [
+    "a shard cut short",
+    "ERR_BAD_CHECKPOINT",
+    "an end record",
+    (own) => {
+      const file = path.join(own, "pytorch_model-00001-of-00002.bin");
+      writeFileSync(file, readFileSync(file).subarray(0, 500_000));
+    },
+  ],
+  [
+    "a deeper model than the weights have",
+    "ERR_TENSOR_MISSING",
+    "layers.7",
+    (own) => editJson(path.join(own, "config.json"), (config) => (config.num_hidden_layers = 8)),
+  ],
+  [
+    "a shallower one",
+    "ERR_TENSOR_EXTRA",
+    "layers.6",
+    (own) => editJson(path.join(own, "config.json"), (config) => (config.num_hidden_layers = 6)),
+  ],
+  [
+    "another width",
+    "ERR_TENSOR_SHAPE",
+    "config.json implies",
+    (own) => editJson(path.join(own, "config.json"), (config) => (config.intermediate_size = 200)),
+  ],
+  [
+    "another tower",
+    "ERR_BAD_CHECKPOINT",
+    "mm_hidden_size",
+    (_, clip) => editJson(path.join(clip, "config.json"), (config) => (config.vision_config.hidden_size = 128)),
+  ],
+  [
+    "a tower of text alone",
+    "ERR_TENSOR_MISSING",
+    "vision_tower.",
+    (_, clip) =>
+      writeFileSync(
+        path.join(clip, "pytorch_model.bin"),
+        torchFile([{ name: "text_model.final_layer_norm.weight", shape: [4] }]),
+      ),
+  ],
+  [
+    "a projector of one layer",
+    "ERR_UNSUPPORTED_MODEL",
+    "mm_projector_type",
+    (own) => editJson(path.join(own, "config.json"), (config) => (config.mm_projector_type = "linear")),
+  ],
+  [
+    "start and end tokens of images",
+    "ERR_UNSUPPORTED_MODEL",
+    "mm_use_im_start_end",
+    (own) => editJson(path.join(own, "config.json"), (config) => (config.mm_use_im_start_end = true)),
+  ],
+  [
+    "pictures in tiles",
+    "ERR_UNSUPPORTED_MODEL",
+    "image_aspect_ratio",
+    (own) => editJson(path.join(own, "config.json"), (config) => (config.image_aspect_ratio = "anyres")),
+  ],
+  [
+    "weights of eight bytes",
+    "ERR_TENSOR_SHAPE",
+    "F64",
+    (_, clip) => {
+      const tensors: TensorToPickle[] = [
+        { name: "vision_model.embeddings.class_embedding", storage: "torch DoubleStorage", shape: [64] },
+      ];
+      writeFileSync(path.join(clip, "pytorch_model.bin"), torchFile(tensors));
+    },
+  ],
+  [
+    "a pickle that calls",
+    "ERR_UNSUPPORTED_FILE",
+    "posix system",
+    (_, clip) => {
+      const evil = Buffer.from("\x80\x02cposix\nsystem\nX\x0d\0\0\0touch /tmp/owned\x85R.", "latin1");
+      writeFileSync(path.join(clip, "pytorch_model.bin"), zipOf([{ name: "archive/data.pkl", data: evil }]));
+    },
+  ],
 ];
 for (const [name, code, says, spoil] of wrong) {
   test(`refused with ${code}, nothing written: ${name}`, () =>
@@ -253,8 +345,8 @@ test("NaN and infinity in each type are found, and nothing else is", () =>
     const error = await failure(verifyCheckpoint(out, { values: true }));
     assert.is(error.code, "ERR_BAD_CHECKPOINT");
     assert.is(error.faults!.length, 2);
-    assert.match(error.faults![0]!, /pre_layrnorm\.bias".*1 NaN and 0 infinite/);
-    assert.match(error.faults![1]!, /language_model\.norm\.weight".*0 NaN and 2 infinite/);
+    assert.match(error.faults![0]!, /pre_layrnorm\.bias".*1 NaN, 0 infinite/);
+    assert.match(error.faults![1]!, /language_model\.norm\.weight".*0 NaN, 2 infinite/);
     const controller = new AbortController();
     controller.abort();
     assert.is((await failure(verifyCheckpoint(out, { values: true, signal: controller.signal }))).code, "ERR_ABORTED");
@@ -271,10 +363,17 @@ test("memory stays flat: 150 MB of tensors in a process that may hold little", (
     const own = path.join(folder, "own");
     tiny.write(own);
     rmSync(path.join(own, "model.safetensors"));
-    const tensors = [...tiny.tensors.values()].map(({ name, shape }): TensorToPickle => ({ name, storage: "torch HalfStorage", shape: [...shape] }));
+    const tensors = [...tiny.tensors.values()].map(({ name, shape }): TensorToPickle => ({
+      name,
+      storage: "torch HalfStorage",
+      shape: [...shape],
+    }));
     const entries = [
       { name: "archive/data.pkl", data: pickledDict(tensors) },
-      ...tensors.map(({ shape }, i) => ({ name: `archive/data/${i}`, data: Buffer.alloc(2 * shape.reduce((product, side) => product * side, 1), 1) })),
+      ...tensors.map(({ shape }, i) => ({
+        name: `archive/data/${i}`,
+        data: Buffer.alloc(2 * shape.reduce((product, side) => product * side, 1), 1),
+      })),
     ];
     writeFileSync(path.join(own, "pytorch_model.bin"), zipOf(entries));
     const script = `
@@ -287,7 +386,8 @@ test("memory stays flat: 150 MB of tensors in a process that may hold little", (
     `;
     const loader = fileURLToPath(import.meta.resolve("tsx"));
     const child = spawnSync(
-      process.execPath, ["--max-old-space-size=64", "--import", loader, "--input-type=module", "-e", script, own, path.join(folder, "out")],
+      process.execPath,
+      ["--max-old-space-size=64", "--import", loader, "--input-type=module", "-e", script, own, path.join(folder, "out")],
       { encoding: "utf8" },
     );
     assert.is(child.status, 0, child.stderr);

@@ -105,13 +105,35 @@ test("FLOPs are the sum over all prefills, pictures encoded once, in results and
   const textTokens = usage.promptTokens - 64;
   const plan = engine.plan({ promptTokens: textTokens, maxTokens: usage.completionTokens, pruning: policy("redecide") });
   assert.equal(plan.flops, flops);
-  assert.is(engine.plan({ promptTokens: textTokens, pruning: policy("frozen") }).flops.paper * usage.completionTokens, flops.paper);
+  assert.is(
+    engine.plan({ promptTokens: textTokens, pruning: policy("frozen") }).flops.paper * usage.completionTokens,
+    flops.paper,
+  );
   assert.ok(flops.prefill < flops.prefillUnpruned);
   await engine.dispose();
 
   const config = {
-    hidden: 64, ffn: 96, layers: 5, heads: 4, kvHeads: 2, headDim: 16, vocabulary: 100, rmsEps: 1e-5, ropeTheta: 1e4, maxPositions: 999,
-    vision: { hidden: 32, ffn: 64, layers: 2, heads: 2, imageSize: 28, patchSize: 14, eps: 1e-5, activation: "gelu", keepClass: false },
+    hidden: 64,
+    ffn: 96,
+    layers: 5,
+    heads: 4,
+    kvHeads: 2,
+    headDim: 16,
+    vocabulary: 100,
+    rmsEps: 1e-5,
+    ropeTheta: 1e4,
+    maxPositions: 999,
+    vision: {
+      hidden: 32,
+      ffn: 64,
+      layers: 2,
+      heads: 2,
+      imageSize: 28,
+      patchSize: 14,
+      eps: 1e-5,
+      activation: "gelu",
+      keepClass: false,
+    },
     imageTokens: 4,
   } as const;
   const shape: PrefillShape = { textTokens: 11, imageTokens: 4, encodedImages: 1, cuts: [{ before: 2, keep: 1 }] };

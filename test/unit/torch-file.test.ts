@@ -6,10 +6,19 @@ import { HimapError, type ErrorCode } from "../../lib/errors.cjs";
 import { memorySource } from "../../weights-tools/byte-source.js";
 import { readTorchTensors } from "../../weights-tools/torch-file.js";
 import { hostileArchives } from "../helpers/hostile-archives.js";
-import { bytesOf, op, pickledDict, pickledStorage, pickledTensor, torchEntries, torchFile, zipOf, type TensorToPickle } from "../helpers/torch-writer.js";
+import {
+  bytesOf, op, pickledDict, pickledStorage, pickledTensor, torchEntries, torchFile, zipOf,
+  type TensorToPickle,
+} from "../helpers/torch-writer.js";
 
 const read = (bytes: Uint8Array): Promise<StoredTensor[]> => readTorchTensors(memorySource(bytes, "model.bin"));
-const archive = (pickle: Uint8Array, storages = 1): Uint8Array => zipOf(torchEntries(pickle, Array.from({ length: storages }, () => new Uint8Array(24))));
+const archive = (pickle: Uint8Array, storages = 1): Uint8Array =>
+  zipOf(
+    torchEntries(
+      pickle,
+      Array.from({ length: storages }, () => new Uint8Array(24)),
+    ),
+  );
 
 test("names, types, shapes and places of tensors", async () => {
   const tensors: TensorToPickle[] = [
@@ -42,11 +51,20 @@ test("what torch writes around a state dict: metadata, parameters, memo, trainin
   const tensor = pickledTensor({ shape: [6] });
   const ordered = bytesOf(op.global("collections OrderedDict"), op.put(0), op.emptyTuple, op.reduce, op.put(1));
   const pickles = [
-    bytesOf(op.proto, ordered, op.mark, op.text("w"), tensor, op.setItems, op.dict, op.text("_metadata"), op.get(1), op.setItem, op.build, op.stop),
     bytesOf(
-      op.proto, op.dict, op.text("w"), op.global("torch._utils _rebuild_parameter"), tensor, op.yes, ordered, op.tuple3, op.reduce, op.setItem, op.stop,
+      op.proto, ordered, op.mark, op.text("w"), tensor, op.setItems, op.dict, op.text("_metadata"), op.get(1), op.setItem,
+      op.build, op.stop,
     ),
-    bytesOf(op.proto, op.dict, op.text("epoch"), op.int(3), op.setItem, op.text("state_dict"), pickledDict([{ name: "w", shape: [6] }]).subarray(2, -1), op.setItem, op.stop),
+    bytesOf(
+      op.proto, op.dict, op.text("w"), op.global("torch._utils _rebuild_parameter"), tensor, op.yes, ordered, op.tuple3,
+      op.reduce, op.setItem, op.stop,
+    ),
+    bytesOf(
+      op.proto, op.dict, op.text("epoch"), op.int(3), op.setItem, op.text("state_dict"),
+      pickledDict([{ name: "w", shape: [6] }]).subarray(2, -1),
+      op.setItem,
+      op.stop,
+    ),
     bytesOf(op.proto, op.dict, op.text("model"), op.dict, op.text("w"), tensor, op.setItem, op.setItem, op.stop),
     bytesOf(op.proto, op.dict, op.text("w"), tensor, op.setItem, op.stop),
   ];
@@ -61,7 +79,14 @@ test("what torch writes around a state dict: metadata, parameters, memo, trainin
 });
 
 test("a storage that its entry holds with room to spare", async () => {
-  assert.is((await read(archive(bytesOf(op.proto, op.dict, op.text("w"), pickledTensor({ elements: 5, shape: [5] }), op.setItem, op.stop))))[0]!.bytes, 20);
+  assert.is(
+    (
+      await read(
+        archive(bytesOf(op.proto, op.dict, op.text("w"), pickledTensor({ elements: 5, shape: [5] }), op.setItem, op.stop)),
+      )
+    )[0]!.bytes,
+    20,
+  );
 });
 
 test("the corpus of hostile archives is large, and its names are all different", () => {
@@ -100,10 +125,18 @@ test("a pickle that ends anywhere, in an archive that is whole, is refused", asy
 
 test("no opcode outside the list is taken, whatever stands on the stack", async () => {
   // What the machine knows, by the letters and numbers of Python's own table.
-  const known = new Set([..."}])(tcRbQXUJKMGNqrhjsuae."].map((letter) => letter.charCodeAt(0)).concat([0x80, 0x85, 0x86, 0x87, 0x8a, 0x88, 0x89]));
+  const known = new Set(
+    [..."}])(tcRbQXUJKMGNqrhjsuae."].map((letter) => letter.charCodeAt(0)).concat([0x80, 0x85, 0x86, 0x87, 0x8a, 0x88, 0x89]),
+  );
   let refused = 0;
   for (let opcode = 0; opcode < 256; opcode++) {
-    const pickle = bytesOf(op.proto, op.dict, op.text("w"), pickledTensor({ shape: [6] }), op.mark, op.text("os"), op.text("system"), [opcode], op.stop);
+    const pickle = bytesOf(
+      op.proto,
+      op.dict,
+      op.text("w"),
+      pickledTensor({ shape: [6] }),
+      op.mark, op.text("os"), op.text("system"), [opcode], op.stop,
+    );
     const outcome: unknown = await read(archive(pickle)).catch((error: unknown) => error);
     assert.instance(outcome, HimapError, `opcode 0x${opcode.toString(16)}`);
     if ((outcome as HimapError).code === "ERR_UNSUPPORTED_FILE" && !known.has(opcode)) refused++;
@@ -112,7 +145,15 @@ test("no opcode outside the list is taken, whatever stands on the stack", async 
 });
 
 test("a storage that two tensors name with different types is refused", async () => {
-  const pickle = bytesOf(op.proto, op.dict, op.text("w"), pickledTensor({ shape: [6] }), op.setItem, pickledStorage("torch HalfStorage", "0", 6), op.stop);
+  const pickle = bytesOf(
+    op.proto,
+    op.dict,
+    op.text("w"),
+    pickledTensor({ shape: [6] }),
+    op.setItem,
+    pickledStorage("torch HalfStorage", "0", 6),
+    op.stop,
+  );
   const outcome: unknown = await read(archive(pickle)).catch((error: unknown) => error);
   assert.is((outcome as HimapError).code, "ERR_BAD_CHECKPOINT");
 });

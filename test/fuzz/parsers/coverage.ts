@@ -21,7 +21,9 @@ const own = /\/(?:lib\/(?:checkpoint|tokenizer)|weights-tools)\//;
 /** Inner ranges stand behind those around them, so that painting in order leaves each place with its own count. */
 function paint(functions: Script["functions"]): Uint8Array {
   const painted = new Uint8Array(functions.reduce((most, { ranges }) => Math.max(most, ranges[0]!.endOffset), 0));
-  for (const { ranges } of functions) for (const { startOffset, endOffset, count } of ranges) painted.fill(count > 0 ? 1 : 0, startOffset, endOffset);
+  for (const { ranges } of functions) {
+    for (const { startOffset, endOffset, count } of ranges) painted.fill(count > 0 ? 1 : 0, startOffset, endOffset);
+  }
   return painted;
 }
 

@@ -42,16 +42,24 @@ async function attempt({ run }: Target, input: Uint8Array): Promise<{ accepted: 
     await run(input);
     return { accepted: true };
   } catch (error) {
-    if (!(error instanceof HimapError)) return { accepted: false, what: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+    if (!(error instanceof HimapError)) {
+      return { accepted: false, what: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+    }
     if (error.code === "ERR_INTERNAL") return { accepted: false, what: error.message };
-    if (!/: expected .+ for .+ but received /s.test(error.message)) return { accepted: false, what: `a message without its phrase: ${error.message}` };
+    if (!/: expected .+ for .+ but received /s.test(error.message)) {
+      return { accepted: false, what: `a message without its phrase: ${error.message}` };
+    }
     if (error.message.length > 4000) return { accepted: false, what: `a message of ${error.message.length} characters` };
     return { accepted: false };
   }
 }
 
 /** Ends at the first finding. The same seed gives the same inputs. */
-export async function fuzz(name: string, target: Target, { inputs, seed, limitMs, memory, onProgress }: FuzzOptions): Promise<FuzzReport> {
+export async function fuzz(
+  name: string,
+  target: Target,
+  { inputs, seed, limitMs, memory, onProgress }: FuzzOptions,
+): Promise<FuzzReport> {
   const random = new Random(seed);
   const coverage = new Coverage();
   const corpus: Uint8Array[] = [];
@@ -66,7 +74,8 @@ export async function fuzz(name: string, target: Target, { inputs, seed, limitMs
     report.slowestMs = Math.max(report.slowestMs, ms);
     if (accepted) report.accepted++;
     if (what !== undefined) report.finding = { what, input };
-    else if (ms > limitMs) report.finding = { what: `${ms.toFixed(0)} ms for ${input.length} bytes, at most ${limitMs} allowed`, input };
+    else if (ms > limitMs)
+      report.finding = { what: `${ms.toFixed(0)} ms for ${input.length} bytes, at most ${limitMs} allowed`, input };
     return report.finding === undefined;
   };
   const finish = (): FuzzReport => {

@@ -15,7 +15,12 @@ import { fuzz } from "./fuzz.js";
 import { targets } from "./targets.js";
 
 const { values } = parseArgs({
-  options: { parser: { type: "string" }, inputs: { type: "string", default: "100000" }, seed: { type: "string", default: "1" }, keep: { type: "boolean" } },
+  options: {
+    parser: { type: "string" },
+    inputs: { type: "string", default: "100000" },
+    seed: { type: "string", default: "1" },
+    keep: { type: "boolean" },
+  },
 });
 const names = values.parser === undefined ? Object.keys(targets) : [values.parser];
 const [inputs, seed] = [Number(values.inputs), Number(values.seed)];
@@ -38,7 +43,16 @@ for (const name of names) {
   });
   const { finding, found, ...figures } = report;
   const seconds = (performance.now() - started) / 1000;
-  console.log(JSON.stringify({ parser: name, seed, seconds: Number(seconds.toFixed(1)), perSecond: Math.round(report.inputs / seconds), ...figures, findings: finding ? 1 : 0 }));
+  console.log(
+    JSON.stringify({
+      parser: name,
+      seed,
+      seconds: Number(seconds.toFixed(1)),
+      perSecond: Math.round(report.inputs / seconds),
+      ...figures,
+      findings: finding ? 1 : 0,
+    }),
+  );
   if (values.keep) {
     const folder = fileURLToPath(new URL(`corpus/${name}/`, import.meta.url));
     mkdirSync(folder, { recursive: true });

@@ -3,8 +3,14 @@
 import type { Random } from "../../helpers/random.js";
 
 const maxBytes = 1 << 16;
-const numbers = [0, 1, 2, 7, 8, 9, 127, 128, 255, 256, 32_767, 65_535, 65_536, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1, 2 ** 53, -1, -2];
-const texts = ["-0", "1e999", "1e-400", "0.5", "NaN", "null", "true", "[]", "{}", '""', "[[[[", '{"a":', "\\u0000", "\ud800", "▁", "<0x41>", "..", "/"];
+const numbers = [
+  0, 1, 2, 7, 8, 9, 127, 128, 255, 256, 32_767, 65_535, 65_536, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1,
+  2 ** 53, -1, -2,
+];
+const texts = [
+  "-0", "1e999", "1e-400", "0.5", "NaN", "null", "true", "[]", "{}", '""', "[[[[", '{"a":', "\\u0000", "\ud800", "▁",
+  "<0x41>", "..", "/",
+];
 
 type Mutation = (bytes: Buffer, random: Random, other: Uint8Array, words: readonly string[]) => Buffer;
 
@@ -15,7 +21,8 @@ function range(bytes: Buffer, random: Random): [start: number, end: number] {
   return [start, Math.min(bytes.length, start + 1 + random.below(most + 1))];
 }
 
-const replaced = (bytes: Buffer, start: number, end: number, by: Uint8Array): Buffer => Buffer.concat([bytes.subarray(0, start), by, bytes.subarray(end)]);
+const replaced = (bytes: Buffer, start: number, end: number, by: Uint8Array): Buffer =>
+  Buffer.concat([bytes.subarray(0, start), by, bytes.subarray(end)]);
 
 const mutations: Mutation[] = [
   (bytes, random) => {
@@ -40,7 +47,10 @@ const mutations: Mutation[] = [
     const found = [...bytes.toString("latin1").matchAll(/-?\d+/g)];
     if (found.length === 0) return bytes;
     const match = random.pick(found);
-    const text = random.below(3) === 0 ? random.pick(texts) : String(random.below(3) === 0 ? Number(match[0]) + random.pick([-1, 1, 8]) : random.pick(numbers));
+    const text =
+      random.below(3) === 0
+        ? random.pick(texts)
+        : String(random.below(3) === 0 ? Number(match[0]) + random.pick([-1, 1, 8]) : random.pick(numbers));
     return replaced(bytes, match.index, match.index + match[0].length, Buffer.from(text));
   },
   // A word of the format, or one that any format may stumble over.
@@ -71,15 +81,22 @@ const mutations: Mutation[] = [
     const [start, end] = range(Buffer.from(other), random);
     return replaced(bytes, ...range(bytes, random), other.subarray(start, end));
   },
-  (bytes, random, other) => Buffer.concat([bytes.subarray(0, random.below(bytes.length + 1)), other.subarray(random.below(other.length + 1))]),
+  (bytes, random, other) =>
+    Buffer.concat([bytes.subarray(0, random.below(bytes.length + 1)), other.subarray(random.below(other.length + 1))]),
 ];
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
 function leaf(random: Random, words: readonly string[]): Json {
   const kinds: (() => Json)[] = [
-    () => random.pick(numbers), () => random.pick(numbers) / 2, () => random.pick(texts), () => (words.length > 0 ? random.pick(words) : ""), () => null,
-    () => random.below(2) === 0, () => [], () => ({}),
+    () => random.pick(numbers),
+    () => random.pick(numbers) / 2,
+    () => random.pick(texts),
+    () => (words.length > 0 ? random.pick(words) : ""),
+    () => null,
+    () => random.below(2) === 0,
+    () => [],
+    () => ({}),
   ];
   return random.pick(kinds)();
 }

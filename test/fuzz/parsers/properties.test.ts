@@ -51,10 +51,15 @@ test("JSON: every value comes back", () => {
 });
 
 test("JSON: what is accepted is what JSON.parse accepts, but for a key that stands twice", () => {
-  const pieces = fc.constantFrom("{", "}", "[", "]", ",", ":", '"a"', '"b"', '"\\u0041"', '"\\x"', "1", "-0", "01", "1.", ".5", "2e3", "1e999", "true", "nul", "null", " ", "\n", "\u00a0", "\u0000", '"');
+  const pieces = fc.constantFrom(
+    "{", "}", "[", "]", ",", ":", '"a"', '"b"', '"\\u0041"', '"\\x"', "1", "-0", "01", "1.", ".5", "2e3", "1e999", "true",
+    "nul", "null", " ", "\n", "\u00a0", "\u0000", '"',
+  );
   const nearlyJson = fc.oneof(
     fc.array(pieces, { maxLength: 12 }).map((parts) => parts.join("")),
-    fc.tuple(fc.json({ maxDepth: 3 }), fc.nat(), pieces).map(([text, at, piece]) => text.slice(0, at % (text.length + 1)) + piece + text.slice(at % (text.length + 1))),
+    fc
+      .tuple(fc.json({ maxDepth: 3 }), fc.nat(), pieces)
+      .map(([text, at, piece]) => text.slice(0, at % (text.length + 1)) + piece + text.slice(at % (text.length + 1))),
   );
   fc.assert(
     fc.property(nearlyJson, (text) => {
@@ -99,20 +104,31 @@ test("safetensors: what the writer writes, the reader finds, in the order of the
 
 test("safetensors: a file longer or shorter than its header says, or ranges moved by anything, are refused", () => {
   fc.assert(
-    fc.property(tensors.filter((list) => list.some(({ bytes }) => bytes > 0)), fc.integer({ min: -9, max: 9 }).filter((by) => by !== 0), fc.nat(), (list, by, which) => {
-      const header = safetensorsHeader(list);
-      const size = header.length + list.reduce((sum, { bytes }) => sum + bytes, 0);
-      assert.is(outcome(() => parseSafetensorsHeader(header, size + by, "f")), "refused");
-      const json = JSON.parse(Buffer.from(header.subarray(8)).toString()) as Record<string, { data_offsets: [number, number] }>;
-      const full = list.filter(({ bytes }) => bytes > 0);
-      const range = json[full[which % full.length]!.name]!.data_offsets;
-      range[0] += by;
-      range[1] += by;
-      const text = Buffer.from(JSON.stringify(json));
-      const moved = Buffer.concat([new Uint8Array(8), text]);
-      moved.writeBigUInt64LE(BigInt(text.length));
-      assert.is(outcome(() => parseSafetensorsHeader(moved, size - header.length + moved.length, "f")), "refused");
-    }),
+    fc.property(
+      tensors.filter((list) => list.some(({ bytes }) => bytes > 0)),
+      fc.integer({ min: -9, max: 9 }).filter((by) => by !== 0),
+      fc.nat(),
+      (list, by, which) => {
+        const header = safetensorsHeader(list);
+        const size = header.length + list.reduce((sum, { bytes }) => sum + bytes, 0);
+        assert.is(
+          outcome(() => parseSafetensorsHeader(header, size + by, "f")),
+          "refused",
+        );
+        const json = JSON.parse(Buffer.from(header.subarray(8)).toString()) as Record<string, { data_offsets: [number, number] }>;
+        const full = list.filter(({ bytes }) => bytes > 0);
+        const range = json[full[which % full.length]!.name]!.data_offsets;
+        range[0] += by;
+        range[1] += by;
+        const text = Buffer.from(JSON.stringify(json));
+        const moved = Buffer.concat([new Uint8Array(8), text]);
+        moved.writeBigUInt64LE(BigInt(text.length));
+        assert.is(
+          outcome(() => parseSafetensorsHeader(moved, size - header.length + moved.length, "f")),
+          "refused",
+        );
+      },
+    ),
     runs(500),
   );
 });
@@ -127,10 +143,15 @@ test("index: every tensor goes to the shard that it names, and names that lead o
     }),
     runs(300),
   );
-  const outside = fc.tuple(fc.constantFrom("../", "/", "a/", "a\\", "c:", "\0", "./", "..\\"), shard).map((parts) => parts.join(""));
+  const outside = fc
+    .tuple(fc.constantFrom("../", "/", "a/", "a\\", "c:", "\0", "./", "..\\"), shard)
+    .map((parts) => parts.join(""));
   fc.assert(
     fc.property(outside, (file) => {
-      assert.is(outcome(() => readWeightMap(parseJsonObject(jsonBytes({ weight_map: { a: file } }), "i", limits), safetensors)), "refused");
+      assert.is(
+        outcome(() => readWeightMap(parseJsonObject(jsonBytes({ weight_map: { a: file } }), "i", limits), safetensors)),
+        "refused",
+      );
     }),
     runs(100),
   );
@@ -142,7 +163,10 @@ test("zip: entries of any names and bytes come back as ranges of the file", asyn
   const entry = fc.record({ name: fc.string({ unit: "binary", minLength: 1, maxLength: 30 }), data: bytes });
   await fc.assert(
     fc.asyncProperty(
-      fc.uniqueArray(entry, { selector: (one) => one.name, maxLength: 12 }), fc.boolean(), fc.boolean(), fc.uint8Array({ maxLength: 40 }),
+      fc.uniqueArray(entry, { selector: (one) => one.name, maxLength: 12 }),
+      fc.boolean(),
+      fc.boolean(),
+      fc.uint8Array({ maxLength: 40 }),
       async (entries, wide, end64, comment) => {
         const file = zipOf(entries.map((one) => ({ ...one, lies: { local64: wide } })), { ...(end64 && { end64: {} }), comment });
         const found = await readZip(memorySource(file, "f")).catch((error: unknown) => {
@@ -165,7 +189,13 @@ test("zip: entries of any names and bytes come back as ranges of the file", asyn
 const pickled = fc.uniqueArray(
   fc
     .tuple(name, fc.constantFrom("torch FloatStorage", "torch HalfStorage", "torch BFloat16Storage"), shape, fc.nat(5), fc.nat(5))
-    .map(([own, storage, sides, offset, more]): TensorToPickle => ({ name: own, storage, shape: sides, offset, elements: offset + elements(sides) + more })),
+    .map(([own, storage, sides, offset, more]): TensorToPickle => ({
+      name: own,
+      storage,
+      shape: sides,
+      offset,
+      elements: offset + elements(sides) + more,
+    })),
   { selector: (one) => one.name, maxLength: 8 },
 );
 
@@ -187,7 +217,10 @@ test("pickle: every tensor is the range of its storage's entry that offset and s
 });
 
 test("pickle: one byte changed anywhere gives tensors within the file, or a refusal", async () => {
-  const list: TensorToPickle[] = [{ name: "a", shape: [2, 3] }, { name: "b", storage: "torch HalfStorage", shape: [3], offset: 1, elements: 4 }];
+  const list: TensorToPickle[] = [
+    { name: "a", shape: [2, 3] },
+    { name: "b", storage: "torch HalfStorage", shape: [3], offset: 1, elements: 4 },
+  ];
   const file = zipOf(torchEntries(pickledDict(list), [Buffer.alloc(24), Buffer.alloc(8)]));
   await fc.assert(
     fc.asyncProperty(fc.nat(file.length - 1), fc.integer({ min: 1, max: 255 }), async (at, by) => {
@@ -204,9 +237,16 @@ test("pickle: one byte changed anywhere gives tensors within the file, or a refu
 });
 
 const decoder = fc.record({
-  heads: fc.integer({ min: 1, max: 16 }), perHead: fc.integer({ min: 1, max: 16 }), groups: fc.constantFrom(1, 2, 4),
-  ffn: fc.integer({ min: 1, max: 4096 }), layers: fc.integer({ min: 1, max: 6 }), vocabulary: fc.integer({ min: 8, max: 70_000 }),
-  towerHeads: fc.integer({ min: 1, max: 4 }), towerLayers: fc.integer({ min: 2, max: 5 }), grid: fc.integer({ min: 1, max: 30 }), patch: fc.integer({ min: 1, max: 20 }),
+  heads: fc.integer({ min: 1, max: 16 }),
+  perHead: fc.integer({ min: 1, max: 16 }),
+  groups: fc.constantFrom(1, 2, 4),
+  ffn: fc.integer({ min: 1, max: 4096 }),
+  layers: fc.integer({ min: 1, max: 6 }),
+  vocabulary: fc.integer({ min: 8, max: 70_000 }),
+  towerHeads: fc.integer({ min: 1, max: 4 }),
+  towerLayers: fc.integer({ min: 2, max: 5 }),
+  grid: fc.integer({ min: 1, max: 30 }),
+  patch: fc.integer({ min: 1, max: 20 }),
 });
 
 test("config: the same model in both layouts has the same numbers and the same tensors", () => {
@@ -214,14 +254,37 @@ test("config: the same model in both layouts has the same numbers and the same t
     fc.property(decoder, ({ heads, perHead, groups, ffn, layers, vocabulary, towerHeads, towerLayers, grid, patch }) => {
       const kv = heads % groups === 0 ? heads / groups : heads;
       const text = {
-        hidden_size: heads * perHead * 8, intermediate_size: ffn, num_hidden_layers: layers, num_attention_heads: heads, num_key_value_heads: kv,
-        vocab_size: vocabulary, rms_norm_eps: 1e-5,
+        hidden_size: heads * perHead * 8,
+        intermediate_size: ffn,
+        num_hidden_layers: layers,
+        num_attention_heads: heads,
+        num_key_value_heads: kv,
+        vocab_size: vocabulary,
+        rms_norm_eps: 1e-5,
       };
-      const tower = { hidden_size: towerHeads * 16, intermediate_size: 33, num_hidden_layers: towerLayers, num_attention_heads: towerHeads, image_size: grid * patch, patch_size: patch };
+      const tower = {
+        hidden_size: towerHeads * 16,
+        intermediate_size: 33,
+        num_hidden_layers: towerLayers,
+        num_attention_heads: towerHeads,
+        image_size: grid * patch,
+        patch_size: patch,
+      };
       const parse = (value: unknown) => parseJsonObject(jsonBytes(value), "c", limits);
-      const published = readConfig(parse({ model_type: "llava", text_config: text, vision_config: tower, image_token_index: 3 }), undefined);
+      const published = readConfig(
+        parse({ model_type: "llava", text_config: text, vision_config: tower, image_token_index: 3 }),
+        undefined,
+      );
       const original = readConfig(
-        parse({ model_type: "llava", mm_vision_tower: "clip", mm_projector_type: "mlp2x_gelu", mm_hidden_size: tower.hidden_size, ...text }), undefined, parse({ vision_config: tower }),
+        parse({
+          model_type: "llava",
+          mm_vision_tower: "clip",
+          mm_projector_type: "mlp2x_gelu",
+          mm_hidden_size: tower.hidden_size,
+          ...text,
+        }),
+        undefined,
+        parse({ vision_config: tower }),
       );
       assert.equal(original.model, published.model);
       assert.is(published.model.imageTokens, grid * grid);
@@ -236,7 +299,9 @@ test("config: the same model in both layouts has the same numbers and the same t
           .replace(/^vision_tower\./, `${originalTower}vision_model.`)
           .replace("multi_modal_projector.linear_1.", "model.mm_projector.0.")
           .replace("multi_modal_projector.linear_2.", "model.mm_projector.2.");
-        for (const form of [own, `model.${own}`.replace("model.lm_head", "lm_head"), old, llava]) assert.is(canonicalName(form), own, form);
+        for (const form of [own, `model.${own}`.replace("model.lm_head", "lm_head"), old, llava]) {
+          assert.is(canonicalName(form), own, form);
+        }
       }
     }),
     runs(60),
@@ -247,7 +312,11 @@ test("manifest: any path stays on its line and comes back", () => {
   const { model } = readConfig(parseJsonObject(jsonBytes({ model_type: "llava", image_token_index: 1 }), "c", limits), undefined);
   fc.assert(
     fc.property(fc.array(fc.string({ unit: "binary", maxLength: 60 }), { minLength: 1, maxLength: 4 }), (paths) => {
-      const text = writeManifest({ config: model, files: paths.map((location, i) => ({ path: location, bytes: i })), tensors: [] });
+      const text = writeManifest({
+        config: model,
+        files: paths.map((location, i) => ({ path: location, bytes: i })),
+        tensors: [],
+      });
       const found = text.split("\n").flatMap((line) => /^file \d+ (.*)$/.exec(line)?.[1] ?? []);
       assert.equal(found.map((escaped) => decodeURIComponent(escaped)), paths);
       assert.is(text.split("\n").length, 1 + Object.keys(model).length - 1 + Object.keys(model.vision).length + paths.length + 2);
@@ -258,8 +327,14 @@ test("manifest: any path stays on its line and comes back", () => {
 
 test("tokenizer: both file forms of one vocabulary encode any text alike, and decoding gives the text back", () => {
   const alphabet = fc.constantFrom("a", "b", "▁", "ab", "é", "猫");
-  const texts = fc.uniqueArray(fc.array(alphabet, { minLength: 1, maxLength: 4 }).map((parts) => parts.join("")), { maxLength: 12 });
-  const text = fc.oneof(fc.string({ unit: "binary", maxLength: 30 }), fc.array(fc.constantFrom("a", "b", " ", "é", "猫", "\n", "<s>"), { maxLength: 30 }).map((parts) => parts.join("")));
+  const texts = fc.uniqueArray(
+    fc.array(alphabet, { minLength: 1, maxLength: 4 }).map((parts) => parts.join("")),
+    { maxLength: 12 },
+  );
+  const text = fc.oneof(
+    fc.string({ unit: "binary", maxLength: 30 }),
+    fc.array(fc.constantFrom("a", "b", " ", "é", "猫", "\n", "<s>"), { maxLength: 30 }).map((parts) => parts.join("")),
+  );
   fc.assert(
     fc.property(texts, fc.array(text, { minLength: 1, maxLength: 5 }), (pieces, samples) => {
       // A merge in tokenizer.json has pieces for both halves, so every character is one.

@@ -42,7 +42,10 @@ function checkRanges(tensors: readonly StoredTensor[], size: number): void {
   const width: Record<string, number> = { F64: 8, I64: 8, F32: 4, I32: 4, F16: 2, BF16: 2, I16: 2, U8: 1, I8: 1, BOOL: 1 };
   for (const { name, type, shape, offset, bytes } of tensors) {
     assert.type(name, "string");
-    assert.ok(Number.isSafeInteger(offset) && offset >= 0 && bytes >= 0 && offset + bytes <= size, `${offset} + ${bytes} of ${size}`);
+    assert.ok(
+      Number.isSafeInteger(offset) && offset >= 0 && bytes >= 0 && offset + bytes <= size,
+      `${offset} + ${bytes} of ${size}`,
+    );
     if (type in width) assert.is(shape.reduce((product, side) => product * side, 1) * width[type]!, bytes);
     canonicalName(name);
   }
@@ -63,8 +66,14 @@ const safetensorsTarget: Target = {
     const size = file.length + (bytes[0] === 0x7b ? headerData : 0);
     checkRanges(parseSafetensorsHeader(file, size, "f"), size);
   },
-  seeds: () => [...headers.map((header) => header.subarray(8)), ...headers.map((header) => bytesOf(header, new Uint8Array(headerData)))],
-  words: ["dtype", "shape", "data_offsets", "__metadata__", "format", "F32", "F16", "BF16", "I64", "F6_E2M3", "BOOL", '"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},'],
+  seeds: () => [
+    ...headers.map((header) => header.subarray(8)),
+    ...headers.map((header) => bytesOf(header, new Uint8Array(headerData))),
+  ],
+  words: [
+    "dtype", "shape", "data_offsets", "__metadata__", "format", "F32", "F16", "BF16", "I64", "F6_E2M3", "BOOL",
+    '"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},',
+  ],
 };
 
 const indexTarget: Target = {
@@ -81,7 +90,14 @@ const indexTarget: Target = {
   words: ["weight_map", "metadata", "total_size", "../x.safetensors", "/x.safetensors", "x.bin", "a\\\\b.bin", "\\u0000.bin"],
 };
 
-const tower = { hidden_size: 64, image_size: 140, intermediate_size: 128, num_attention_heads: 1, num_hidden_layers: 3, patch_size: 14 };
+const tower = {
+  hidden_size: 64,
+  image_size: 140,
+  intermediate_size: 128,
+  num_attention_heads: 1,
+  num_hidden_layers: 3,
+  patch_size: 14,
+};
 
 function section(object: JsonObject, key: string): JsonObject | undefined {
   const value = object.get(key);
@@ -111,20 +127,31 @@ const configTarget: Target = {
   seeds: () => {
     const parse = (file: string): unknown => JSON.parse(goldenFile(file).toString());
     const of = (name: string): Buffer =>
-      json({ config: parse(`${name}/checkpoint/config.json`), generation: parse(`${name}/checkpoint/generation_config.json`), processor: parse(`${name}/checkpoint/preprocessor_config.json`) });
+      json({
+        config: parse(`${name}/checkpoint/config.json`),
+        generation: parse(`${name}/checkpoint/generation_config.json`),
+        processor: parse(`${name}/checkpoint/preprocessor_config.json`),
+      });
     const original = {
       config: parse("original/checkpoint/config.json"), generation: parse("original/checkpoint/generation_config.json"),
       tower: parse("original/checkpoint-clip/config.json"), processor: parse("original/checkpoint-clip/preprocessor_config.json"),
     };
     const { config, generation, processor } = new TinyCheckpoint();
-    return [...["mha", "gqa", "full576", "hd128"].map(of), json(original), json({ ...original, tower }), json({ config, generation, processor }), json({ config: { model_type: "llava" } })];
+    return [
+      ...["mha", "gqa", "full576", "hd128"].map(of),
+      json(original),
+      json({ ...original, tower }),
+      json({ config, generation, processor }),
+      json({ config: { model_type: "llava" } }),
+    ];
   },
   words: [
-    "text_config", "vision_config", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "rope_theta",
-    "rope_scaling", "rope_parameters", "rope_type", "vision_feature_layer", "vision_feature_select_strategy", "full", "tie_word_embeddings",
-    "image_token_index", "image_token_id", "mm_vision_tower", "mm_projector_type", "mm_vision_select_layer", "mm_vision_select_feature", "cls_patch",
-    "image_aspect_ratio", "pad", "square", "quantization_config", "shortest_edge", "height", "LlavaImageProcessor", "do_pad", "resample",
-    "bos_token_id", "eos_token_id", "clip_vision_model", "quick_gelu", "gelu", "config", "generation", "tower", "processor",
+    "text_config", "vision_config", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "head_dim", "rope_theta", "rope_scaling", "rope_parameters", "rope_type", "vision_feature_layer",
+    "vision_feature_select_strategy", "full", "tie_word_embeddings", "image_token_index", "image_token_id", "mm_vision_tower",
+    "mm_projector_type", "mm_vision_select_layer", "mm_vision_select_feature", "cls_patch", "image_aspect_ratio", "pad",
+    "square", "quantization_config", "shortest_edge", "height", "LlavaImageProcessor", "do_pad", "resample", "bos_token_id",
+    "eos_token_id", "clip_vision_model", "quick_gelu", "gelu", "config", "generation", "tower", "processor",
   ],
 };
 
@@ -141,31 +168,51 @@ function checkVocabulary(vocabulary: Vocabulary): void {
 
 const tokenizerJsonTarget: Target = {
   run: (bytes) => checkVocabulary(parseTokenizerJson(bytes, "t")),
-  seeds: () => [json(jsonForm(smallPieces(), "prepend")), json(jsonForm(smallPieces(), "first", "pairs")), goldenFile("hd128/checkpoint/tokenizer.json")],
+  seeds: () => [
+    json(jsonForm(smallPieces(), "prepend")),
+    json(jsonForm(smallPieces(), "first", "pairs")),
+    goldenFile("hd128/checkpoint/tokenizer.json"),
+  ],
   words: [
-    "model", "vocab", "merges", "added_tokens", "BPE", "unk_token", "byte_fallback", "normalizer", "pre_tokenizer", "post_processor", "Prepend",
-    "Replace", "Sequence", "Metaspace", "prepend_scheme", "first", "always", "never", "ignore_merges", "dropout", "special", "content", "<s>", "</s>", "<unk>",
+    "model", "vocab", "merges", "added_tokens", "BPE", "unk_token", "byte_fallback", "normalizer", "pre_tokenizer",
+    "post_processor", "Prepend", "Replace", "Sequence", "Metaspace", "prepend_scheme", "first", "always", "never",
+    "ignore_merges", "dropout", "special", "content", "<s>", "</s>", "<unk>",
   ],
 };
 
 const tokenizerModelTarget: Target = {
   run: (bytes) => checkVocabulary(parseTokenizerModel(bytes, "t")),
   seeds: () => [modelFile(smallPieces()), goldenFile("original/checkpoint/tokenizer.model")],
-  words: ["\x0a", "\x12", "\x1a", "\x18\x01", "\x18\x06", "\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", "<unk>", "<s>", "<0x41>", "identity", "nmt_nfkc"],
+  words: [
+    "\x0a", "\x12", "\x1a", "\x18\x01", "\x18\x06", "\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", "<unk>", "<s>", "<0x41>",
+    "identity", "nmt_nfkc",
+  ],
 };
 
 const pickleWords = [
-  ...[...op.proto, op.dict, op.list, op.emptyTuple, op.mark, op.tuple, op.tuple1, op.tuple2, op.tuple3, op.none, op.yes, op.setItem, op.setItems, op.append,
-    op.appends, op.persistent, op.reduce, op.build, op.stop].map((code) => Buffer.from(typeof code === "number" ? [code] : code)),
-  pickledTensor({ shape: [2, 3] }), op.text("w"), op.int(3), op.put(0), op.get(0), op.float(1),
-  ...["collections OrderedDict", "torch FloatStorage", "torch Size", "torch._utils _rebuild_parameter", "os system"].map(op.global),
+  ...[
+    ...op.proto, op.dict, op.list, op.emptyTuple, op.mark, op.tuple, op.tuple1, op.tuple2, op.tuple3, op.none, op.yes,
+    op.setItem, op.setItems, op.append, op.appends, op.persistent, op.reduce, op.build, op.stop,
+  ].map((code) => Buffer.from(typeof code === "number" ? [code] : code)),
+  pickledTensor({ shape: [2, 3] }),
+  op.text("w"), op.int(3), op.put(0), op.get(0), op.float(1),
+  ...["collections OrderedDict", "torch FloatStorage", "torch Size", "torch._utils _rebuild_parameter", "os system"].map(
+    op.global,
+  ),
 ].map((word) => Buffer.from(word).toString("latin1"));
 
 const storage = 24;
 const pickles = (): Uint8Array[] => [
-  pickledDict([{ name: "a", shape: [2, 3] }, { name: "b", storage: "torch HalfStorage", shape: [4] }, { name: "c", shape: [] }]),
-  bytesOf(op.proto, op.global("collections OrderedDict"), op.emptyTuple, op.reduce, op.put(0), op.mark, op.text("w"), pickledTensor({ elements: 6, offset: 2, shape: [4] }),
-    op.setItems, op.dict, op.text("_metadata"), op.get(0), op.setItem, op.build, op.stop),
+  pickledDict([
+    { name: "a", shape: [2, 3] },
+    { name: "b", storage: "torch HalfStorage", shape: [4] },
+    { name: "c", shape: [] },
+  ]),
+  bytesOf(
+    op.proto, op.global("collections OrderedDict"), op.emptyTuple, op.reduce, op.put(0), op.mark, op.text("w"),
+    pickledTensor({ elements: 6, offset: 2, shape: [4] }),
+    op.setItems, op.dict, op.text("_metadata"), op.get(0), op.setItem, op.build, op.stop,
+  ),
 ];
 
 const pickleTarget: Target = {
@@ -185,22 +232,52 @@ const torchTarget: Target = {
     checkRanges(await readTorchTensors(memorySource(file, "b")), file.length);
   },
   seeds: () => [
-    torchFile([{ name: "a", shape: [2, 3] }, { name: "b", storage: "torch HalfStorage", shape: [4] }]),
-    zipOf(torchEntries(pickles()[0]!, Array.from({ length: 3 }, () => new Uint8Array(storage))).map((entry) => ({ ...entry, lies: { local64: true } })), { end64: {} }),
+    torchFile([
+      { name: "a", shape: [2, 3] },
+      { name: "b", storage: "torch HalfStorage", shape: [4] },
+    ]),
+    zipOf(
+      torchEntries(
+        pickles()[0]!,
+        Array.from({ length: 3 }, () => new Uint8Array(storage)),
+      ).map((entry) => ({ ...entry, lies: { local64: true } })),
+      { end64: {} },
+    ),
     ...pickles(),
-    ...hostileArchives.filter(({ name }) => name.startsWith("zip: ")).map(({ bytes }) => bytes()).filter(({ length }) => length < 4096),
+    ...hostileArchives
+      .filter(({ name }) => name.startsWith("zip: "))
+      .map(({ bytes }) => bytes())
+      .filter(({ length }) => length < 4096),
   ],
-  words: [...pickleWords, "PK\x03\x04", "PK\x01\x02", "PK\x05\x06", "PK\x06\x06", "PK\x06\x07", "archive/data/0", "archive/data.pkl", "\xff\xff\xff\xff"],
+  words: [
+    ...pickleWords, "PK\x03\x04", "PK\x01\x02", "PK\x05\x06", "PK\x06\x06", "PK\x06\x07", "archive/data/0",
+    "archive/data.pkl", "\xff\xff\xff\xff",
+  ],
 };
 
 const manifestTarget: Target = {
   // The bytes name the files; each line stays one line, and a path comes back as it was.
   run(bytes) {
     const text = Buffer.from(bytes).toString("utf8");
-    const { model } = readConfig(new Map<string, string | number>([["model_type", "llava"], ["image_token_index", 1]]), undefined);
+    const { model } = readConfig(
+      new Map<string, string | number>([
+        ["model_type", "llava"],
+        ["image_token_index", 1],
+      ]),
+      undefined,
+    );
     const paths = text.split("\0");
-    const tensors = paths.map((_, file) => ({ name: `t${file}`, type: "F16" as const, shape: [file], file, offset: 2 ** 53 - 1, bytes: 2 * file }));
-    const lines = writeManifest({ config: model, files: paths.map((location) => ({ path: location, bytes: 7 })), tensors }).split("\n");
+    const tensors = paths.map((_, file) => ({
+      name: `t${file}`,
+      type: "F16" as const,
+      shape: [file],
+      file,
+      offset: 2 ** 53 - 1,
+      bytes: 2 * file,
+    }));
+    const lines = writeManifest({ config: model, files: paths.map((location) => ({ path: location, bytes: 7 })), tensors }).split(
+      "\n",
+    );
     assert.is(lines.pop(), "");
     assert.is(lines.pop(), "end");
     const found = lines.filter((line) => line.startsWith("file ")).map((line) => /^file 7 ([A-Za-z0-9/._%-]*)$/.exec(line)?.[1]);
