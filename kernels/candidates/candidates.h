@@ -1,4 +1,4 @@
-// Adjusts each row's logits in place, then takes its best tokens and the log-sum-exp of all.
+// Adjusts each row's logits in place, then takes its best tokens and the log-sum-exp of all. A row lists a token once at most.
 // Adjustment of a listed token: x = x < 0 ? x * multiply : x / multiply, then x += add. Tokens outside a row's mask
 // become -infinity. Order: descending logit, ties by ascending id. A NaN among the logits counts as -infinity there, and the
 // row's log-sum-exp is NaN, so that the engine notices.

@@ -3,11 +3,12 @@
 // A backend is a shared library that exports `himap_backend`, which returns this table. Only plain C data crosses the
 // line: no C++ type, no exception. Every function returns a Code (kOk = 0) and leaves a sentence in last_error().
 // Calls on one device come from one thread and take effect in their order. Nothing but `download` waits, and the engine
-// polls before it downloads, so that a device that hangs is noticed and never waited for.
+// polls before it downloads, so that a device that hangs is noticed and never waited for. (An upload may wait, for a bounded
+// time, until the device has read what was uploaded long before it.)
 //
 // ERR_DEVICE_LOST says that the device will not answer any more: no function is called again after it, not even release.
 //
-// "Activations" are in the device's own type: float on the CPU. Buffers come from `allocate`; offsets and lengths are
+// "Activations" are in the device's own type: float on the CPU, a 16-bit type on a card. Buffers come from `allocate`; offsets and lengths are
 // the engine's business, so pointers into a buffer are as good as its start.
 #pragma once
 
@@ -28,12 +29,13 @@
 namespace himap {
 
 /** Raised with every change of a struct or of the table: a stale library is refused. */
-constexpr uint32_t kBackendAbi = 2;
+constexpr uint32_t kBackendAbi = 3;
 
 struct Device;
 
 struct DeviceOptions {
-  int32_t threads;  // CPU worker threads; 0: one per processor
+  int32_t threads;    // CPU worker threads; 0: one per processor
+  DType activations;  // of a card: kF16 or kBF16, the type of its weights too; a CPU's are float whatever this says
 };
 
 struct DeviceInfo {

@@ -184,8 +184,10 @@ void Decoder::compact(const PrefillBatch& batch, const Segment& from, const Segm
   const Selection selection = make_selection(batch, from, to, sums);
   const auto rows = static_cast<size_t>(to.rows);
   auto* source = static_cast<int32_t*>(gather_index_.reserve(std::max<size_t>(rows, 1) * sizeof(int32_t)));
+  int32_t max_alive = 0;
+  for (const SelectSequence& sequence : selection.sequences) max_alive = std::max(max_alive, sequence.alive);
   backend_.run(&BackendApi::select,
-               SelectParams{.sequences = selection_.upload(selection.sequences), .n = batch.size(),
+               SelectParams{.sequences = selection_.upload(selection.sequences), .n = batch.size(), .max_alive = max_alive,
                             .heads = static_cast<int32_t>(config.heads), .maybe_sums = sums_.as<float>(),
                             .maybe_ranks = ranks_.upload(selection.ranks), .maybe_weights = weights_.upload(selection.weights),
                             .image_index = image_index_[cut].as<int32_t>(),

@@ -14,6 +14,12 @@ double milliseconds_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
+/** What a card computes a checkpoint in: its own 16-bit type; bfloat16, whose range is float32's, for any other. */
+DType half_type(const Manifest& manifest) {
+  const auto head = manifest.tensors.find("lm_head.weight");
+  return head != manifest.tensors.end() && head->second.type == DType::kF16 ? DType::kF16 : DType::kBF16;
+}
+
 Model::Progress or_nothing(const Model::Progress& progress) {
   return progress ? progress : [](int64_t, int64_t) {};
 }
@@ -21,8 +27,11 @@ Model::Progress or_nothing(const Model::Progress& progress) {
 }  // namespace
 
 Engine::Engine(std::string_view manifest, const EngineOptions& options, const Model::Progress& progress)
-    : backend_(load_backend(options.library_folder, options.backend), DeviceOptions{options.threads}, options.watchdog),
-      model_(backend_, parse_manifest(manifest), options.copy_weights, or_nothing(progress)),
+    : Engine(parse_manifest(manifest), options, progress) {}
+
+Engine::Engine(const Manifest& manifest, const EngineOptions& options, const Model::Progress& progress)
+    : backend_(load_backend(options.library_folder, options.backend), DeviceOptions{options.threads, half_type(manifest)}, options.watchdog),
+      model_(backend_, manifest, options.copy_weights, or_nothing(progress)),
       pool_(backend_,
             KvLayout{options.kv_type, static_cast<int32_t>(model_.config.kv_heads), static_cast<int32_t>(model_.config.head_dim)},
             options.kv_pages),

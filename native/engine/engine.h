@@ -51,6 +51,8 @@ class Engine {
   void interrupt(uint64_t ticket) { interrupted_.store(ticket); }
 
  private:
+  Engine(const Manifest& manifest, const EngineOptions& options, const Model::Progress& progress);
+
   void check_input(const StepInput& input) const;
   void check_sequence(const StepSequence& sequence, size_t index, size_t images) const;
   void decode_bursts(const StepInput& input, std::vector<StepResult>& results, const std::function<void()>& check);

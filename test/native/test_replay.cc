@@ -17,12 +17,12 @@ namespace himap::test {
 namespace {
 
 constexpr int64_t kPoolPages = 4096;
-std::string backend = "cpu";
+std::string backend = HIMAP_REPLAY_BACKEND;
 std::string cases_folder = HIMAP_GOLDEN_FOLDER;
 
 std::unique_ptr<Engine> open_engine(const Replay& replay, const std::string& name) {
   EngineOptions options;
-  options.library_folder = HIMAP_LIBRARY_FOLDER;
+  options.library_folder = name == "shim" ? HIMAP_SHIM_FOLDER : HIMAP_LIBRARY_FOLDER;
   options.backend = name;
   options.kv_pages = kPoolPages;
   return std::make_unique<Engine>(replay.manifest, options, nullptr);

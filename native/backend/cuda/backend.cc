@@ -1,0 +1,183 @@
+// The CUDA backend's table: the line where exceptions become codes. One source, two libraries: by nvcc for a card
+// (libhimap-cuda.so), by the host's compiler on the SIMT machine (libhimap-shim.so, for tests).
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <new>
+
+#include "native/backend/cuda/device.h"
+
+namespace himap {
+namespace {
+
+void copy_text(char* to, size_t bytes, const std::string& text) {
+  if (to && bytes > 0) std::snprintf(to, bytes, "%s", text.c_str());
+}
+
+/** Runs fn; what it throws becomes a code, and a sentence for `say`. */
+template <class Fn, class Say>
+int32_t guarded(const Fn& fn, const Say& say) noexcept {
+  try {
+    try {
+      fn();
+      return static_cast<int32_t>(Code::kOk);
+    } catch (const Error& error) {
+      say(error.code, error.message);
+      return static_cast<int32_t>(error.code);
+    } catch (const std::bad_alloc&) {
+      say(Code::ERR_OUT_OF_MEMORY, "[cuda] working memory could not be had");
+      return static_cast<int32_t>(Code::ERR_OUT_OF_MEMORY);
+    } catch (const std::exception& error) {
+      say(Code::ERR_INTERNAL, error.what());
+    }
+  } catch (...) {  // no memory for the sentence either
+  }
+  return static_cast<int32_t>(Code::ERR_INTERNAL);
+}
+
+template <class Fn>
+int32_t on_device(Device* device, const Fn& fn) noexcept {
+  if (!device) return static_cast<int32_t>(Code::ERR_INVALID_ARG);
+  if (device->lost) return static_cast<int32_t>(Code::ERR_DEVICE_LOST);
+  return guarded(fn, [&](Code code, const std::string& text) {
+    device->lost = code == Code::ERR_DEVICE_LOST;
+    device->error = text;
+  });
+}
+
+template <class Params, void (*operation)(Device&, const Params&)>
+int32_t entry(Device* device, const Params* params) noexcept {
+  return on_device(device, [&] {
+    check_pointer(params, "backend", "params");
+    operation(*device, *params);
+  });
+}
+
+int32_t probe(char* reason, size_t reason_bytes, char* detail, size_t detail_bytes) {
+  return guarded(
+      [&] {
+        std::string name;
+        const std::string why = probe_device(name);
+        require(why.empty(), Code::ERR_NO_BINARY, why);
+        copy_text(detail, detail_bytes, name);
+      },
+      [&](Code, const std::string& text) { copy_text(reason, reason_bytes, text); });
+}
+
+int32_t open(const DeviceOptions* options, Device** device, DeviceInfo* info, char* reason, size_t reason_bytes) {
+  return guarded(
+      [&] {
+        check_pointer(device, "open", "device");
+        *device = nullptr;
+        check_pointer(options, "open", "options");
+        check(options->activations == DType::kF16 || options->activations == DType::kBF16, "open", "activations must be 1 or 2",
+              static_cast<int32_t>(options->activations));
+        std::string name;
+        const std::string why = probe_device(name);
+        require(why.empty(), Code::ERR_INVALID_ARG, "[open] " + why);
+        *device = std::make_unique<Device>(options->activations).release();
+        if (!info) return;
+        copy_text(info->detail, sizeof(info->detail), name);
+        info->threads = 1;
+        info->activation_bytes = sizeof(uint16_t);
+      },
+      [&](Code, const std::string& text) { copy_text(reason, reason_bytes, text); });
+}
+
+/** A device that was lost is left where it is: taking it apart would ask its runtime. */
+void close(Device* device) {
+  if (device && !device->lost) delete device;
+}
+
+const char* last_error(Device* device) { return device ? device->error.c_str() : "[cuda] no device is open"; }
+
+int32_t allocate(Device* device, size_t bytes, void** buffer) {
+  return on_device(device, [&] {
+    check_pointer(buffer, "allocate", "buffer");
+    *buffer = nullptr;
+    check(bytes > 0 && bytes <= PTRDIFF_MAX, "allocate", "bytes must be positive and addressable", static_cast<int64_t>(bytes));
+    void* memory = device->runtime.allocate(bytes);
+    device->buffers.insert(memory);
+    *buffer = memory;
+  });
+}
+
+void release(Device* device, void* buffer) {
+  if (device && !device->lost && device->buffers.erase(buffer)) device->runtime.release(buffer);
+}
+
+int32_t upload_bytes(Device* device, void* to, const void* from, size_t bytes) {
+  return on_device(device, [&] { upload(*device, to, from, bytes); });
+}
+
+int32_t download_bytes(Device* device, void* to, const void* from, size_t bytes) {
+  return on_device(device, [&] {
+    if (bytes == 0) return;
+    check_pointer(to, "download", "to");
+    check_pointer(from, "download", "from");
+    device->runtime.copy_to_host(to, from, bytes);
+  });
+}
+
+int32_t upload_floats(Device* device, void* to, const float* from, int64_t elements) {
+  return on_device(device, [&] { upload_activations(*device, to, from, elements); });
+}
+
+int32_t download_floats(Device* device, float* to, const void* from, int64_t elements) {
+  return on_device(device, [&] { download_activations(*device, to, from, elements); });
+}
+
+int32_t poll(Device* device, int32_t* idle) {
+  return on_device(device, [&] {
+    check_pointer(idle, "poll", "idle");
+    *idle = device->runtime.idle();
+  });
+}
+
+int32_t weight_import(Device* device, const WeightPart* parts, int32_t n, WeightLayout layout, Weight** weight) {
+  return on_device(device, [&] {
+    check_pointer(weight, "weight_import", "weight");
+    *weight = nullptr;
+    *weight = import_weight(*device, parts, n, layout);
+  });
+}
+
+void weight_release(Device* device, Weight* weight) {
+  if (!device || !weight || device->lost) return;
+  device->runtime.release(const_cast<void*>(weight->image.data));
+  delete weight;
+}
+
+constexpr BackendApi kApi = {
+    .abi = kBackendAbi,
+    .name = "cuda",
+    .probe = probe,
+    .open = open,
+    .close = close,
+    .last_error = last_error,
+    .allocate = allocate,
+    .release = release,
+    .upload = upload_bytes,
+    .download = download_bytes,
+    .upload_activations = upload_floats,
+    .download_activations = download_floats,
+    .poll = poll,
+    .weight_import = weight_import,
+    .weight_release = weight_release,
+    .patch_embed = entry<PatchEmbedParams, patch_embed>,
+    .embed = entry<EmbedParams, embed>,
+    .norm = entry<NormParams, norm>,
+    .linear = entry<LinearParams, linear>,
+    .logits = entry<LogitsParams, logits>,
+    .rope_kv = entry<RopeKvParams, rope_kv>,
+    .attention_prefill = entry<AttentionPrefillParams, attention_prefill>,
+    .attention_decode = entry<AttentionDecodeParams, attention_decode>,
+    .select = entry<SelectParams, select>,
+    .gather = entry<GatherParams, gather>,
+    .candidates = entry<CandidatesParams, candidates>,
+};
+
+}  // namespace
+}  // namespace himap
+
+extern "C" __attribute__((visibility("default"))) const himap::BackendApi* himap_backend() { return &himap::kApi; }
