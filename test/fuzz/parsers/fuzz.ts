@@ -66,10 +66,17 @@ export async function fuzz(
   const report: FuzzReport = { inputs: 0, accepted: 0, corpus: 0, covered: 0, slowestMs: 0, grown: 0, found: [] };
   const rss = process.memoryUsage.rss();
 
+  const timeOf = async (input: Uint8Array): Promise<number> => {
+    const started = performance.now();
+    await attempt(target, input);
+    return performance.now() - started;
+  };
   const one = async (input: Uint8Array): Promise<boolean> => {
     const started = performance.now();
     const { accepted, what } = await attempt(target, input);
-    const ms = performance.now() - started;
+    let ms = performance.now() - started;
+    // What was slow once may have met a busy machine.
+    for (let again = 0; ms > limitMs && again < 3; again++) ms = Math.min(ms, await timeOf(input));
     report.inputs++;
     report.slowestMs = Math.max(report.slowestMs, ms);
     if (accepted) report.accepted++;
