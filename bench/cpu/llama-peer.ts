@@ -1,5 +1,6 @@
 /** The rival for text, node-llama-cpp with llama.cpp's CPU backend, at its own defaults. */
 
+import { readFileSync } from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 
@@ -16,12 +17,15 @@ interface Context {
   getSequence(): Sequence;
   dispose(): Promise<void>;
   readonly currentThreads: number;
-  readonly flashAttention: boolean;
 }
 interface Llama {
-  readonly systemInfo: string;
   loadModel(options: object): Promise<{ createContext(options: object): Promise<Context> }>;
   dispose(): Promise<void>;
+}
+
+/** Which of its libraries, one per generation of processors, it chose. */
+function loadedKernels(): string {
+  return /libggml-cpu-(\w+)\.so/.exec(readFileSync("/proc/self/maps", "utf8"))?.[1] ?? "unknown";
 }
 
 let llama: Llama;
@@ -35,7 +39,7 @@ const handlers = {
     const loaded = await llama.loadModel({ modelPath: model, gpuLayers: 0 });
     const context = await loaded.createContext({ contextSize: positions, batchSize: prompt, sequences: 1, threads });
     sequence = context.getSequence();
-    return { threads: context.currentThreads, flashAttention: context.flashAttention, system: llama.systemInfo };
+    return { threads: context.currentThreads, kernels: loadedKernels() };
   },
 
   async text({ prompt, steps }: TextJob): Promise<TextRun> {

@@ -24,7 +24,7 @@ export function serve(handlers: Handlers): void {
 export class Peer<H extends Handlers> {
   readonly #child: ChildProcess;
 
-  /** @param script file in this folder; `threads` bounds what runtimes besides the engine's own pool may start */
+  /** @param script file in this folder */
   constructor(script: string) {
     this.#child = fork(fileURLToPath(new URL(script, import.meta.url)), { execArgv: ["--import", "tsx"], stdio: ["ignore", 2, 2, "ipc"], serialization: "advanced" });
   }

@@ -1,6 +1,7 @@
 // Memory of the device under test, for tests that run on a card (nvcc) and on the host's SIMT machine (g++) alike.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -79,14 +80,11 @@ class Output {
 
   Output(size_t elements, const T* maybe_values)
       : elements_(elements), memory_(device_allocate(elements * sizeof(T) + 2 * kFence)) {
-    std::vector<unsigned char> bytes(kFence, kFenceByte);
-    if (maybe_values) {
-      const auto* values = reinterpret_cast<const unsigned char*>(maybe_values);
-      bytes.insert(bytes.end(), values, values + elements * sizeof(T));
-    } else {
-      bytes.insert(bytes.end(), elements * sizeof(T), 0xff);
-    }
-    bytes.insert(bytes.end(), kFence, kFenceByte);
+    std::vector<unsigned char> bytes(elements * sizeof(T) + 2 * kFence, 0xff);
+    std::fill_n(bytes.begin(), kFence, kFenceByte);
+    std::fill_n(bytes.end() - static_cast<std::ptrdiff_t>(kFence), kFence, kFenceByte);
+    const auto* values = reinterpret_cast<const unsigned char*>(maybe_values);
+    if (values) std::copy_n(values, elements * sizeof(T), bytes.begin() + static_cast<std::ptrdiff_t>(kFence));
     device_copy(memory_, bytes.data(), bytes.size());
   }
 

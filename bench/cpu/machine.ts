@@ -1,0 +1,65 @@
+/** What a measurement must know of the machine: its ceilings, whether it is quiet, and files in the disk's cache. */
+
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { open } from "node:fs/promises";
+import { cpus, loadavg, totalmem } from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { packageRoot } from "../../lib/package.js";
+
+/** What `himap_bench_ceilings` prints. */
+export interface Ceilings {
+  /** fp32 multiply-adds of this instruction set from registers, all threads together. */
+  fmaGflops: number;
+  /** Reads of memory beyond the caches, all threads together. */
+  readGBs: number;
+}
+
+export function measureCeilings(simd: string, threads: number): Ceilings {
+  const program = path.join(packageRoot, "build", "cmake", "himap_bench_ceilings");
+  const { fmaGflops, readGBs } = JSON.parse(execFileSync(program, [simd, String(threads)], { encoding: "utf8" })) as Ceilings;
+  return { fmaGflops, readGBs };
+}
+
+export function describeMachine(): { processor: string; processors: number; memoryBytes: number; node: string; load: number[] } {
+  return { processor: cpus()[0]!.model, processors: cpus().length, memoryBytes: totalmem(), node: process.version, load: loadavg() };
+}
+
+/** Seconds that all processors together have been busy, or were taken by the host, since the machine started. Linux. */
+function busySeconds(): number {
+  const [user, nice, system, , , irq, softirq, steal] = readFileSync("/proc/stat", "utf8").split("\n")[0]!.split(/\s+/).slice(1).map(Number);
+  return (user! + nice! + system! + irq! + softirq! + steal!) / 100;
+}
+
+/** Processors that others keep busy, on average over `ms`, while this process waits. */
+export async function idleLoad(ms = 500): Promise<number> {
+  const watch = new LoadWatch();
+  await sleep(ms);
+  return watch.others(0);
+}
+
+/** Tells how much of the machine others took while something of ours ran. */
+export class LoadWatch {
+  readonly #busy = busySeconds();
+  readonly #started = performance.now();
+
+  /** Processors that were busy for others, on average; `own` is what the run itself used, in processor seconds. */
+  others(own: number): number {
+    return Math.max(0, (busySeconds() - this.#busy - own) / ((performance.now() - this.#started) / 1000));
+  }
+}
+
+/** Reads files once from end to end, so that what is timed next finds them in memory. */
+export async function readOnce(paths: readonly string[]): Promise<void> {
+  const chunk = Buffer.alloc(2 ** 24);
+  for (const one of paths) {
+    const file = await open(one);
+    try {
+      while ((await file.read(chunk, 0, chunk.length)).bytesRead > 0);
+    } finally {
+      await file.close();
+    }
+  }
+}

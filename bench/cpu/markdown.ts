@@ -1,0 +1,50 @@
+/** Results as Markdown tables, for docs/performance.md to copy. */
+
+import type { TextFigures, TextRow } from "./text.js";
+import type { VisionRow } from "./vision.js";
+
+const share = (part: number, whole: number): string => `${((100 * part) / whole).toFixed(0)} %`;
+
+function table(head: string[], rows: string[][]): string {
+  return [head, head.map((_, i) => (i === 0 ? "---" : "---:")), ...rows].map((cells) => `| ${cells.join(" | ")} |\n`).join("");
+}
+
+export function textTables(rows: TextRow[], rival: string): string {
+  const prefill = ({ prefill: { tokensPerSecond, gflops } }: TextFigures): string => `${tokensPerSecond.toFixed(1)} (${gflops.toFixed(0)})`;
+  const decode = ({ decode: { tokensPerSecond, gbs } }: TextFigures): string => `${tokensPerSecond.toFixed(2)} (${gbs.toFixed(1)})`;
+  const nameOf = ({ type, threads }: TextRow): string => `${type}, ${threads}`;
+  return [
+    "Prefill, tokens/s (GFLOP/s)\n\n",
+    table(
+      ["weights, threads", "himap", rival, "himap / rival", "FMA ceiling, GFLOP/s", "himap's share", "tokens equal", "last logits"],
+      rows.map((row) => [
+        nameOf(row), prefill(row.himap), prefill(row.rival), (row.rival.prefill.seconds / row.himap.prefill.seconds).toFixed(2),
+        row.ceilings.fmaGflops.toFixed(0), share(row.himap.prefill.gflops, row.ceilings.fmaGflops), String(row.sameTokens), `\`${row.himap.logits}\``,
+      ]),
+    ),
+    "\nDecode, tokens/s (GB/s)\n\n",
+    table(
+      ["weights, threads", "himap", rival, "himap / rival", "read ceiling, GB/s", "himap's share"],
+      rows.map((row) => [
+        nameOf(row), decode(row.himap), decode(row.rival), (row.rival.decode.seconds / row.himap.decode.seconds).toFixed(2),
+        row.ceilings.readGBs.toFixed(1), share(row.himap.decode.gbs, row.ceilings.readGBs),
+      ]),
+    ),
+  ].join("");
+}
+
+export function visionTable(rows: VisionRow[]): string {
+  const dense = (of: VisionRow): VisionRow => rows.find(({ preset, type, threads }) => preset === "none" && type === of.type && threads === of.threads)!;
+  return table(
+    [
+      "weights, threads", "pruning", "picture to pixels, ms", "tower and projector, s (GFLOP/s, of ceiling)", "prefill, s (GFLOP/s)",
+      "prefill against dense", "first token, s", "last logits",
+    ],
+    rows.map((row) => [
+      `${row.type}, ${row.threads}`, `\`${row.preset}\``, (1000 * row.seconds.picture).toFixed(1),
+      `${row.seconds.vision.toFixed(2)} (${row.gflops.vision.toFixed(0)}, ${share(row.gflops.vision, row.ceilings.fmaGflops)})`,
+      `${row.seconds.prefill.toFixed(2)} (${row.gflops.prefill.toFixed(0)})`,
+      `${(dense(row).seconds.prefill / row.seconds.prefill).toFixed(2)}x`, row.seconds.total.toFixed(2), `\`${row.logits}\``,
+    ]),
+  );
+}

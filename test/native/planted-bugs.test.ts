@@ -1,0 +1,118 @@
+// Bugs planted in the kernels, each of which their tests must find on the host's SIMT machine. A bug that goes unnoticed
+// is a hole in the tests or in the machine.
+//
+// A bug is one replacement in a copy of the kernels; the copy is compiled with one test program, and that must fail in
+// one of the ways in which the matrix (scripts/test-shim.mjs) runs it.
+
+import { spawnSync, type SpawnSyncReturns } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const work = path.join(root, "build", "planted");
+const compiler = process.env.CXX ?? "c++";
+
+interface Bug {
+  readonly name: string;
+  /** Below kernels/. */
+  readonly file: string;
+  readonly find: string;
+  readonly replace: string;
+  /** test/native/test_AREA.cc, and the word that picks its cases. */
+  readonly area: string;
+  readonly cases: string;
+  /** Launchers that the cases need, below kernels/. */
+  readonly launchers: readonly string[];
+  /** How it shows: by wrong results, or only to one of the sanitizers. */
+  readonly build?: "address" | "thread";
+}
+
+const linear = { file: "linear/linear.cuh", area: "linear", cases: "decode from one row", launchers: ["linear/launch_linear.cu"] };
+const prefill = {
+  file: "attention_prefill/attention_prefill.cuh", area: "attention", launchers: [
+    "attention_prefill/launch_attention_prefill.cu", "attention_decode/launch_attention_decode.cu",
+  ],
+};
+const select = { file: "select/select.cuh", area: "choice", cases: "select", launchers: ["select/launch_select.cu", "candidates/launch_candidates.cu", "gather/launch_gather.cu"] };
+
+const bugs: readonly Bug[] = [
+  { ...linear, name: "linear: the ring's barrier is gone", find: "sync_threads();  // the slot is full", replace: "// the slot is full" },
+  { ...linear, name: "linear: nobody waits for the copies", find: "copy_async_wait<Tile::kStages - 2>();", replace: "" },
+  { ...linear, name: "linear: the wait is one group short", find: "copy_async_wait<Tile::kStages - 2>();", replace: "copy_async_wait<Tile::kStages - 1>();" },
+  { ...linear, name: "linear: a slot is filled while it is read", find: "linear_fetch<Tile>(shared, p, free_slot, next", replace: "linear_fetch<Tile>(shared, p, slot, next" },
+  { ...linear, name: "linear: rows beyond the last are written", find: "if (row >= p.rows) continue;", replace: "" },
+  { ...linear, name: "linear: the first split's sums are lost", find: "for (int32_t of = 0; of < p.splits; ++of)", replace: "for (int32_t of = 1; of < p.splits; ++of)" },
+  { ...linear, name: "linear: x is read beyond its last row", find: "row0 + row < p.rows ? p.in - column : 0", replace: "p.in - column", build: "address" },
+  { ...linear, name: "linear: a split says that it is done before all its threads are", find: "sync_threads();\n    if (thread_id() == 0) {\n      last", replace: "if (thread_id() == 0) {\n      last", build: "thread" },
+  { ...linear, name: "linear: a race that the results may survive", find: "sync_threads();  // the slot is full", replace: "// the slot is full", build: "thread" },
+  { ...prefill, name: "attention: a row sees the one after it", cases: "", find: "column <= row + 8 * (e / 2) : column < length", replace: "column <= row + 8 * (e / 2) + 1 : column < length" },
+  { ...prefill, name: "attention: a slot is filled before all have left it", cases: "", find: "sync_threads();  // all have left the slot that is filled next", replace: "" },
+  { ...prefill, name: "attention: column sums stop one column short", cases: "", find: "(seen < end_column ? seen : end_column) - first_column : 0", replace: "(seen < end_column ? seen : end_column) - first_column - 1 : 0" },
+  { ...select, name: "select: one token too many at the cut", cases: "", find: "kept[i] = rank < s.keep;", replace: "kept[i] = rank <= s.keep;" },
+  { ...select, name: "select: ties go to the higher index", cases: "", find: "scores[j] == own && j < i", replace: "scores[j] == own && j > i" },
+];
+
+const sanitizers = { address: ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"], thread: ["-fsanitize=thread"] };
+const defines = { address: ["-DHIMAP_SIMT_ASAN"], thread: ["-DHIMAP_SIMT_TSAN"] };
+const common = ["-std=c++17", "-g1", "-w"];
+
+function compile(args: readonly string[]): void {
+  const result = spawnSync(compiler, [...args], { cwd: root, encoding: "utf8" });
+  assert.is(result.status, 0, result.stderr);
+}
+
+/** Objects of the machine for one kind of build; built once. */
+const machines = new Map<string, string[]>();
+function machine(build: Bug["build"]): string[] {
+  const key = build ?? "plain";
+  let objects = machines.get(key);
+  if (!objects) {
+    objects = ["context", "launch", "machine", "twins"].map((name) => {
+      const object = path.join(work, `${key}-${name}.o`);
+      compile([...common, "-O2", "-I.", ...(build ? defines[build] : []), "-c", `kernels/simt/${name}.cc`, "-o", object]);
+      return object;
+    });
+    machines.set(key, objects);
+  }
+  return objects;
+}
+
+/** Compiles the bug's test, quickly rather than well, against `kernels`' copy in `folder` and runs it in every way until one finds something. */
+function found(bug: Bug, folder: string): SpawnSyncReturns<string> | undefined {
+  const program = path.join(folder, "program");
+  compile([...common, ...(bug.build ? ["-O1", ...sanitizers[bug.build]] : ["-O0"]), `-I${folder}`, "-I.", "-o", program, "-xc++",
+    path.join("test", "native", `test_${bug.area}.cc`), ...bug.launchers.map((name) => path.join(folder, "kernels", name)),
+    "-xnone", ...machine(bug.build), "-lpthread"]);
+  for (const copies of ["late", "early"]) {
+    for (const order of bug.build ? ["random"] : ["forward", "random", "reverse"]) {
+      const env = { ...process.env, HIMAP_SIMT_ORDER: order, HIMAP_SIMT_COPIES: copies, HIMAP_SIMT_THREADS: "4" };
+      const result = spawnSync(program, [bug.cases], { env, encoding: "utf8", timeout: 120_000 });
+      if (result.status !== 0) return result;
+    }
+  }
+  return undefined;
+}
+
+rmSync(work, { recursive: true, force: true });
+mkdirSync(work, { recursive: true });
+for (const [index, bug] of bugs.entries()) {
+  test(bug.name, () => {
+    const folder = path.join(work, String(index));
+    cpSync(path.join(root, "kernels"), path.join(folder, "kernels"), { recursive: true });
+    const file = path.join(folder, "kernels", bug.file);
+    const source = readFileSync(file, "utf8");
+    assert.is(source.split(bug.find).length, 2, `${bug.file} must hold exactly once: ${bug.find}`);
+    writeFileSync(file, source.replace(bug.find, bug.replace));
+    const result = found(bug, folder);
+    assert.ok(result, "no run of the tests found the bug");
+    const output = `${result!.stdout}${result!.stderr}`;
+    if (bug.build === "thread") assert.match(output, /WARNING: ThreadSanitizer: data race[\s\S]*kernels\/linear\/linear\.cuh/);
+    if (bug.build === "address") assert.match(output, /ERROR: AddressSanitizer/);
+    rmSync(folder, { recursive: true });
+  });
+}
+
+test.run();
