@@ -20,8 +20,8 @@ export async function benchVisionRival(model: BenchModel, threads: number): Prom
   await readOnce([decoder, vision]);
   const peer = new Peer<LlamaNodePeer>("./llama-node-peer.ts");
   try {
-    // The invented vocabulary merges nothing, so that a letter is a token; one begins every prompt.
-    const [before, after] = ["a".repeat(textTokens.before - 2), "b".repeat(textTokens.after)];
+    // The invented vocabulary merges nothing, so that a letter is a token; a mark begins each text, and one token the prompt.
+    const [before, after] = ["a".repeat(textTokens.before - 2), "b".repeat(textTokens.after - 1)];
     const watch = new LoadWatch();
     const run = await peer.ask("picture", { decoder, vision, threads, positions: 1024, picture, before, after });
     return { rival, type: model.type, threads, ...run, others: watch.others(run.processor) };
