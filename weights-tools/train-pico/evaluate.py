@@ -53,14 +53,20 @@ def load(folder):
     return model.float().eval(), tokenizer
 
 
-def answers(model, tokenizer, image, questions):
-    """Greedy answers to questions about one image (uint8 [168,168,3]), each asked alone."""
+def answers(model, tokenizer, images, asked):
+    """Greedy answers to [(image number, question)], images uint8 [B,168,168,3]; each question is asked alone."""
     with torch.no_grad():
-        caches = model.prefix(torch.from_numpy(image)[None], torch.tensor(tokenizer.prefix))
-    result = []
-    for question in questions:
-        ids = torch.tensor([[tokenizer.prompt(question["question"])]])
-        result.append(tokenizer.decode(model.answer(ids, caches, EOS)[0, 0].tolist()))
+        caches = model.prefix(torch.from_numpy(images), torch.tensor(tokenizer.prefix))
+    by_length = defaultdict(list)  # prompts of equal length run as one batch
+    for i, (_, question) in enumerate(asked):
+        by_length[len(tokenizer.prompt(question["question"]))].append(i)
+    result = [None] * len(asked)
+    for group in by_length.values():
+        of = torch.tensor([asked[i][0] for i in group])
+        ids = torch.tensor([[tokenizer.prompt(asked[i][1]["question"])] for i in group])
+        said = model.answer(ids, [(k[of], v[of]) for k, v in caches], EOS)
+        for i, row in zip(group, said[:, 0].tolist()):
+            result[i] = tokenizer.decode(row)
     return result
 
 
@@ -74,24 +80,25 @@ def main():
     torch.set_num_threads(args.threads)
     model, tokenizer = load(args.model)
 
-    by_scene = defaultdict(list)
     with open(args.eval / "questions.jsonl", encoding="utf-8") as lines:
-        for question in map(json.loads, lines):
-            by_scene[question["scene"]].append(question)
+        questions = [json.loads(line) for line in lines]
     sheet = np.asarray(Image.open(args.eval / "scenes.png").convert("RGB"))
-    columns = sheet.shape[1] // scenes.SIZE
+    rows, columns = sheet.shape[0] // scenes.SIZE, sheet.shape[1] // scenes.SIZE
+    tiles = sheet.reshape(rows, scenes.SIZE, columns, scenes.SIZE, 3).swapaxes(1, 2)
 
     hits = {"seen": defaultdict(list), "blank": defaultdict(list)}
     wrong = defaultdict(list)
-    for index, questions in by_scene.items():
-        top, left = index // columns * scenes.SIZE, index % columns * scenes.SIZE
-        tile = np.ascontiguousarray(sheet[top : top + scenes.SIZE, left : left + scenes.SIZE])
-        for shown, image in (("seen", tile), ("blank", np.array(scenes.blank()))):
-            for question, answer in zip(questions, answers(model, tokenizer, image, questions)):
-                ok = right(question, answer)
-                hits[shown][question["type"]].append(ok)
-                if shown == "seen" and not ok:
-                    wrong[question["type"]].append((question["id"], question["question"], answer, question["answer"]))
+    for row in range(rows):
+        part = [question for question in questions if question["scene"] // columns == row]
+        blank = np.asarray(scenes.blank())[None]
+        seen = answers(model, tokenizer, np.ascontiguousarray(tiles[row]), [(q["scene"] % columns, q) for q in part])
+        unseen = answers(model, tokenizer, blank.copy(), [(0, q) for q in part])
+        for question, answer, guess in zip(part, seen, unseen):
+            kind, ok = question["type"], right(question, answer)
+            hits["seen"][kind].append(ok)
+            hits["blank"][kind].append(right(question, guess))
+            if not ok:
+                wrong[kind].append((question["id"], question["question"], answer, question["answer"]))
 
     print(f"{'type':10} {'n':>5} {'seen':>6} {'blank':>6}")
     for kind in scenes.KINDS:

@@ -34,7 +34,7 @@ LAYERS = {"tower": 8, "decoder8": 8, "decoder16": 16}
 HELD_OUT_SEED = 977  # scenes for the measurements while training; the published set has another seed
 
 # Questions per image and kind, next to one caption.
-MIX = {"colour": 3, "shape": 1, "at": 3, "where": 3, "count": 3, "relation": 7}
+MIX = {"colour": 3, "shape": 2, "at": 2, "where": 3, "count": 5, "relation": 5}
 IGNORE = -100
 # Tokens of the longest question with its answer, and of the longest caption. Every
 # batch is padded to these, so that --compile compiles once.
