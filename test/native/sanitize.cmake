@@ -10,12 +10,18 @@ else()
   set(HIMAP_FUZZ_MAIN test/fuzz/native/driver.cc)
   set(HIMAP_FUZZ_LINK "")
 endif()
-target_compile_options(himap_options INTERFACE ${HIMAP_SANITIZERS} -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1)
+target_compile_options(himap_options INTERFACE ${HIMAP_SANITIZERS} -fno-sanitize-recover=all -fno-omit-frame-pointer -O2 -g1)
 target_compile_definitions(himap_options INTERFACE _GLIBCXX_ASSERTIONS)
 target_link_options(himap_options INTERFACE ${HIMAP_SANITIZERS})
 
+# Laid out as a checkout's build folder, so that HIMAP_PREBUILD can name it.
+set(HIMAP_SANITIZED_RELEASE ${CMAKE_CURRENT_BINARY_DIR}/build/Release)
+if(TARGET himap_node)
+  set_target_properties(himap_node PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${HIMAP_SANITIZED_RELEASE} LINK_OPTIONS "${HIMAP_SANITIZERS}")
+endif()
+
 # A backend's library finds the sanitizers' runtime in the program that opens it, so nothing is linked into it.
-set_target_properties(himap_cpu PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}
+set_target_properties(himap_cpu PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${HIMAP_SANITIZED_RELEASE}
   LINK_OPTIONS "${HIMAP_SANITIZERS};-Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/native/backend/exports.map")
 foreach(program core image cpu replay fault)
   set_target_properties(test_${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/tests)

@@ -15,12 +15,12 @@ function passes(program: string, args: string[]): void {
     cwd: root, encoding: "utf8",
   });
   assert.equal([status, signal], [0, null], stdout + stderr);
-  for (const note of stdout.match(/^NOTE: .*$/gm) ?? []) console.log(note);
+  for (const note of stdout.match(/^NOTE: .*$/gm) ?? []) console.log(`\n${note}`);
 }
 
 function endsWith({ how, output }: End, expected: unknown): void {
   assert.is(how, expected, output);
-  for (const note of output.match(/^NOTE: .*$/gm) ?? []) console.log(note);
+  for (const note of output.match(/^NOTE: .*$/gm) ?? []) console.log(`\n${note}`);
 }
 
 test("5,000 random calls past every check of TypeScript", () => passes("boundary", ["--calls", "5000"]));

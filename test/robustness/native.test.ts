@@ -17,7 +17,7 @@ test.before(() => {
 function passes(program: string, args: string[]): void {
   const { status, signal, stdout, stderr } = spawnSync(path.join(folder, program), args, { cwd: folder, encoding: "utf8" });
   assert.equal([status, signal], [0, null], stdout + stderr);
-  for (const note of stdout.match(/^NOTE: .*$/gm) ?? []) console.log(note.replace("NOTE:", `NOTE: ${program}:`));
+  for (const note of stdout.match(/^NOTE: .*$/gm) ?? []) console.log(`\n${note.replace("NOTE:", `NOTE: ${program}:`)}`);
 }
 
 for (const entry of entries) {

@@ -1,5 +1,7 @@
 /** Values that no caller should pass, and valid arguments with something strange in them. */
 
+import { types } from "node:util";
+
 import type { Random } from "../helpers/random.js";
 
 /** What a getter or a trap of ours throws: the caller's own error, which goes through native code unchanged. */
@@ -95,8 +97,9 @@ function places(value: unknown, found: Fields[] = []): Fields[] {
 
 type Numbers = Int32Array | Float32Array | Uint32Array | Uint8Array;
 
+/** Not a proxy of one. */
 const isArray = (value: unknown): value is Numbers =>
-  value instanceof Int32Array || value instanceof Float32Array || value instanceof Uint32Array || value instanceof Uint8Array;
+  types.isInt32Array(value) || types.isFloat32Array(value) || types.isUint32Array(value) || types.isUint8Array(value);
 
 /** A typed array one element longer or shorter, with other values, or taken away before it is read. */
 function spoilArray(random: Random, array: Numbers): Numbers {
@@ -140,7 +143,7 @@ export function spoil<T extends object>(random: Random, value: T): T | unknown {
         break;
       case 3: {
         // Reading this field takes its neighbours' memory away.
-        const neighbours = Object.values(Object.getOwnPropertyDescriptors(place)).map((one) => one.value as unknown).filter(ArrayBuffer.isView);
+        const neighbours = Object.values(Object.getOwnPropertyDescriptors(place)).map((one) => one.value as unknown).filter((one) => types.isTypedArray(one));
         put({
           get: () => {
             for (const { buffer, byteLength } of neighbours) {
