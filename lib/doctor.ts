@@ -4,6 +4,7 @@ import os from "node:os";
 
 import { loadNative, nativePath } from "./binding/load.js";
 import type { NativeModule } from "./binding/native.js";
+import { bestDevice } from "./device.js";
 import { packageVersion } from "./package.js";
 import type { DoctorReport } from "./types.js";
 
@@ -27,13 +28,14 @@ export async function doctor(): Promise<DoctorReport> {
     report.binary = { error: hint ? `${message} (${hint})` : message };
     return report;
   }
-  report.devices = native.backends().map(({ name, usable, reason, path, simd }) => ({
+  const backends = native.backends();
+  report.devices = backends.map(({ name, usable, reason, path, detail }) => ({
     name,
     usable,
     ...(reason !== undefined && { reason }),
-    detail: simd === undefined ? path : `${path}, ${simd}`,
+    detail: detail === undefined ? path : `${path}, ${detail}`,
   }));
-  const device = report.devices.find(({ usable }) => usable)?.name;
+  const { device } = bestDevice(backends);
   if (device !== undefined) report.device = device;
   return report;
 }

@@ -1,10 +1,11 @@
 /** Opens a checkpoint folder as an engine. */
 
 import { adoptError, loadNative } from "./binding/load.js";
-import type { NativeEngine, NativeModule } from "./binding/native.js";
+import type { BackendName, NativeEngine, NativeModule } from "./binding/native.js";
 import { CallSite } from "./call-site.js";
 import { Faults, phrase } from "./check.js";
 import { openCheckpoint, type Checkpoint } from "./checkpoint/index.js";
+import { chooseDevice } from "./device.js";
 import { ModelEngine } from "./engine.js";
 import { HimapError } from "./errors.cjs";
 import { llava } from "./families/llava.js";
@@ -45,12 +46,13 @@ export async function loadWith(nativeOf: () => NativeModule, request: LoadReques
   faults.raise("load");
   const tokenizer = await loadTokenizer(request.folder);
   checkAgreement(tokenizer, { vocabulary: checkpoint.config.vocabulary, tokens: checkpoint.tokens }, llava.imageToken);
-  const pool = poolOf(request, checkpoint, native);
+  const device = chooseDevice(request.device, native, request.logger);
+  const pool = poolOf(request, checkpoint, native, device);
   request.logger("debug", `opening ${checkpoint.tensors.length} tensors of ${checkpoint.files.length} files`);
-  const engine = await openNative(native, checkpoint, request, pool);
+  const engine = await openNative(native, checkpoint, request, pool, device);
   request.logger("info", `${checkpoint.folder}: ${engine.info.threads} threads, ${engine.info.simd}, ${pool.poolPages} KV pages`);
   const model = modelOf(request, checkpoint, tokenizer, native, engine, pool);
-  return new ModelEngine(model, infoOf(model));
+  return new ModelEngine(model, infoOf(model, device));
 }
 
 interface Pool {
@@ -60,8 +62,8 @@ interface Pool {
 }
 
 /** The KV pool: what was asked for, or one prompt of the model's full length. The system commits its memory as it is touched. */
-function poolOf({ kvType: asked, kvBytes }: LoadRequest, { config }: Checkpoint, native: NativeModule): Pool {
-  const kvType = asked === "auto" ? "f32" : asked;
+function poolOf({ kvType: asked, kvBytes }: LoadRequest, { config, tensors }: Checkpoint, native: NativeModule, device: BackendName): Pool {
+  const kvType = asked === "auto" ? ownKvType(tensors, device) : asked;
   const pageBytes = native.pageBytes(config.kvHeads, config.headDim, kvType);
   if (kvBytes === "auto") return { kvType, pageBytes, poolPages: config.layers * Math.ceil(config.maxPositions / native.pageTokens) };
   const poolPages = Math.floor(kvBytes / pageBytes);
@@ -71,12 +73,18 @@ function poolOf({ kvType: asked, kvBytes }: LoadRequest, { config }: Checkpoint,
   throw new HimapError("ERR_INVALID_ARG", `load: ${phrase(expected, "memory.kvBytes", kvBytes)}`);
 }
 
+/** The type that the device computes in (`half_type` of native/engine/engine.cc). */
+function ownKvType(tensors: Checkpoint["tensors"], device: BackendName): Pool["kvType"] {
+  if (device === "cpu") return "f32";
+  return tensors.find(({ name }) => name === "lm_head.weight")?.type === "F16" ? "f16" : "bf16";
+}
+
 /**
  * Opens the native engine. Native code gives up where `report` returns false; an abort does not wait for it, and an
  * engine that still comes is closed.
  */
 async function openNative(
-  native: NativeModule, checkpoint: Checkpoint, request: LoadRequest, { kvType, poolPages }: Pool,
+  native: NativeModule, checkpoint: Checkpoint, request: LoadRequest, { kvType, poolPages }: Pool, backend: BackendName,
 ): Promise<NativeEngine> {
   const { signal, onProgress, threads, weights } = request;
   let thrown: { cause: unknown } | undefined;
@@ -88,7 +96,7 @@ async function openNative(
     }
     return !thrown && !signal?.aborted;
   };
-  const opening = native.open(checkpoint.manifest, { backend: "cpu", threads, weights, kvType, kvPages: poolPages }, report);
+  const opening = native.open(checkpoint.manifest, { backend, threads, weights, kvType, kvPages: poolPages }, report);
   let unwatch: (() => void) | undefined;
   const aborted = new Promise<never>((_, reject) => {
     unwatch = watch(signal, undefined, { abort: (reason) => reject(abortedError("load", reason)), timeout: () => {} });
@@ -147,7 +155,7 @@ function modelOf(
   };
 }
 
-function infoOf({ checkpoint, engine, kvType, facts, template }: Model): ModelInfo {
+function infoOf({ checkpoint, engine, kvType, facts, template }: Model, device: BackendName): ModelInfo {
   const { config } = checkpoint;
   const { vision } = config;
   return {
@@ -173,7 +181,7 @@ function infoOf({ checkpoint, engine, kvType, facts, template }: Model): ModelIn
     imageTokens: config.imageTokens,
     parameters: checkpoint.parameters,
     weightTypes: [...new Set(checkpoint.tensors.map(({ type }) => type))],
-    device: "cpu",
+    device,
     simd: engine.info.simd,
     threads: engine.info.threads,
     kvType,

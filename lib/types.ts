@@ -89,9 +89,12 @@ export interface LoadProgress {
 }
 
 export interface LoadOptions {
-  /** Where to run. `auto` takes the best device there is. Default `auto`. */
-  device?: "auto" | "cpu";
-  /** Storage type of the KV cache. Default `f32` on a CPU. */
+  /**
+   * Where to run. `auto` takes the best device there is (`doctor()` says why not a better one); a device that is named is
+   * taken or refused with ERR_NO_BINARY, never replaced. Default `auto`.
+   */
+  device?: "auto" | "cpu" | "cuda";
+  /** Storage type of the KV cache. Default `f32` on a CPU; on a card the type that it computes in. */
   kvType?: "auto" | "f32" | "f16" | "bf16";
   /** Worker threads of the CPU engine. Default: one per processor. */
   threads?: number;

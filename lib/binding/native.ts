@@ -156,9 +156,12 @@ export interface StepOutput {
   timings: { vision: number; prefill: number; decode: number };
 }
 
+/** A device's library, `libhimap-<name>.so`. */
+export type BackendName = "cpu" | "cuda";
+
 export interface NativeEngineOptions {
-  /** Backend library to open: `cpu`. */
-  backend: "cpu";
+  /** Backend library to open. */
+  backend: BackendName;
   /** Worker threads; 0: one per processor. */
   threads: number;
   weights: "map" | "copy";
@@ -170,8 +173,8 @@ export interface NativeEngineOptions {
 
 export interface NativeEngineInfo {
   threads: number;
-  /** Vector path of the CPU backend. */
-  simd: "portable" | "avx2" | "avx512";
+  /** Vector path of a CPU (`portable`, `avx2`, `avx512`), name of a card. */
+  simd: string;
   /** Bytes of weights used where they lie in the files. */
   mappedBytes: number;
   /** Bytes of memory allocated for weights (copies, converted vectors) and tables. */
@@ -190,12 +193,13 @@ export interface NativeEngine {
 }
 
 export interface BackendReport {
-  name: "cpu";
+  name: BackendName;
   usable: boolean;
   /** Why it is not usable. */
   reason?: string;
   path: string;
-  simd?: string;
+  /** As `NativeEngineInfo.simd`. */
+  detail?: string;
 }
 
 export interface NativeModule {

@@ -37,7 +37,7 @@ const options = {
   imageAspectRatio: { kind: "text", value: "HOW", help: "pad or crop to a square (default: what the checkpoint says)" },
   autoOrient: { kind: "flag", help: "turn the picture as its EXIF orientation says" },
   template: { kind: "text", value: "NAME", help: "auto (default), vicuna_v1, llava_v1 or hf" },
-  device: { kind: "text", value: "NAME", help: "auto (default) or cpu" },
+  device: { kind: "text", value: "NAME", help: "auto (default), cpu or cuda" },
   threads: { kind: "number", value: "N", help: "worker threads (default: one per processor)" },
   kvType: { kind: "text", value: "TYPE", help: "storage type of the KV cache: auto (default), f32, f16 or bf16" },
   weights: { kind: "text", value: "HOW", help: "map (default) uses the files in place, copy reads them into memory" },

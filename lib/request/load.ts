@@ -6,6 +6,7 @@ import type { LoadOptions, LoadProgress } from "../types.js";
 
 export interface LoadRequest {
   folder: string;
+  device: "auto" | "cpu" | "cuda";
   kvType: "auto" | "f32" | "f16" | "bf16";
   /** 0: one per processor. */
   threads: number;
@@ -34,13 +35,13 @@ export function checkLoad(folder: unknown, options: unknown): LoadRequest {
   const given = faults.properties(options === undefined ? {} : options, "options", optionNames) ?? {};
   const choice = <T extends string, D>(name: keyof LoadOptions, choices: readonly T[], otherwise: D): T | D =>
     given[name] === undefined ? otherwise : (faults.oneOf(given[name], name, choices) ?? otherwise);
-  choice("device", ["auto", "cpu"], defaults.device);
   const number = (name: "threads" | "maxPixels", max: number, otherwise: number): number =>
     given[name] === undefined ? otherwise : (faults.number(given[name], name, { min: 1, max, integer: true }) ?? otherwise);
   const aspect = given.imageAspectRatio;
   const logger = given.logger === undefined ? undefined : faults.callback<NonNullable<LoadOptions["logger"]>>(given.logger, "logger");
   const request: LoadRequest = {
     folder: path,
+    device: choice("device", ["auto", "cpu", "cuda"], defaults.device),
     kvType: choice("kvType", ["auto", "f32", "f16", "bf16"], defaults.kvType),
     threads: number("threads", limits.threads, 0),
     weights: choice("weights", ["map", "copy"], defaults.weights),

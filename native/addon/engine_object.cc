@@ -2,7 +2,9 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <atomic>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -78,7 +80,8 @@ EngineOptions parse_options(const Napi::Value& value) {
   EngineOptions options;
   options.library_folder = addon_folder();
   options.backend = fields.string("backend");
-  require(options.backend == "cpu", Code::ERR_INVALID_ARG, "[open] expected \"cpu\" for backend but received \"" + options.backend + "\"");
+  require(std::find(std::begin(kBackendNames), std::end(kBackendNames), options.backend) != std::end(kBackendNames), Code::ERR_INVALID_ARG,
+          "[open] expected \"cpu\" or \"cuda\" for backend but received \"" + options.backend + "\"");
   options.threads = static_cast<int32_t>(fields.integer("threads", 0, 1024));
   const std::string weights = fields.string("weights");
   require(weights == "map" || weights == "copy", Code::ERR_INVALID_ARG, "[open] expected \"map\" or \"copy\" for weights but received \"" + weights + "\"");

@@ -93,14 +93,16 @@ Napi::Value memory_of(const Napi::CallbackInfo& info) {
 Napi::Value backends(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Array out = Napi::Array::New(env);
-  const BackendProbe probe = probe_backend(addon_folder(), "cpu");
-  Napi::Object one = Napi::Object::New(env);
-  one.Set("name", "cpu");
-  one.Set("usable", probe.usable);
-  one.Set("path", probe.path);
-  if (!probe.reason.empty()) one.Set("reason", probe.reason);
-  if (!probe.detail.empty()) one.Set("simd", probe.detail);
-  out.Set(0u, one);
+  for (const char* name : kBackendNames) {
+    const BackendProbe probe = probe_backend(addon_folder(), name);
+    Napi::Object one = Napi::Object::New(env);
+    one.Set("name", name);
+    one.Set("usable", probe.usable);
+    one.Set("path", probe.path);
+    if (!probe.reason.empty()) one.Set("reason", probe.reason);
+    if (!probe.detail.empty()) one.Set("detail", probe.detail);
+    out.Set(out.Length(), one);
+  }
   return out;
 }
 

@@ -19,6 +19,9 @@ struct BackendProbe {
   std::string detail;  // e.g. the vector path of the CPU
 };
 
+/** The backends that a package may hold. */
+constexpr const char* kBackendNames[] = {"cpu", "cuda"};
+
 /** The table of `<folder>/libhimap-<name>.so`. ERR_NO_BINARY if it cannot be opened or is of another version. */
 const BackendApi& load_backend(const std::string& folder, const std::string& name);
 

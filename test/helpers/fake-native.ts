@@ -161,7 +161,7 @@ export function fakeModule(options: FakeOptions = {}, engine = new FakeEngine(op
     pageTokens,
     pageBytes: (kvHeads, headDim, kvType) => 2 * kvHeads * headDim * pageTokens * (kvType === "f32" ? 4 : 2),
     plan: fakePlan,
-    backends: () => [],
+    backends: () => [{ name: "cpu", usable: true, path: "fake" }],
     preprocess: async ({ side, pixels }) => ({
       pixels: new Float32Array(3 * side * side).fill(pixels[0]! / 255),
       bytes: new Uint8Array(3 * side * side),

@@ -74,7 +74,7 @@ int32_t open(const DeviceOptions* options, Device** device, DeviceInfo* info, ch
               static_cast<int32_t>(options->activations));
         std::string name;
         const std::string why = probe_device(name);
-        require(why.empty(), Code::ERR_INVALID_ARG, "[open] " + why);
+        require(why.empty(), Code::ERR_NO_BINARY, "[open] " + why);
         *device = std::make_unique<Device>(options->activations).release();
         if (!info) return;
         copy_text(info->detail, sizeof(info->detail), name);
