@@ -1,6 +1,6 @@
 /**
  * A 7B-shaped checkpoint in 24 GB: how long it takes to open from a warm disk, what a text prompt and one more step take,
- * and whether `inspect` foretold the memory.
+ * whether `inspect` foretold the memory; then a question about a picture, unpruned and with himap, and its peak of memory.
  *
  *   npm run bench:memory [-- FOLDER]     default: build/llava-7b, made of random weights if it is not there (14 GB)
  *
@@ -9,18 +9,52 @@
 
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 
-import { load } from "../lib/index.js";
+import { load, type Engine } from "../lib/index.js";
+import type { Preset } from "../lib/types.js";
 import { inspect } from "../weights-tools/inspect.js";
+import { processorSeconds } from "./cpu/text-run.js";
+import { describeMachine, idleLoad, LoadWatch } from "./cpu/machine.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = process.argv[2] ?? `${root}build/llava-7b`;
 const promptWords = 60;
+const picture = { path: `${root}examples/images/scene-1.png` };
+const question = "What is in this picture, and where is each of the things that you can see in it?";
+const answerTokens = 8;
 
 function status(field: string): number {
   return Number(new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(readFileSync("/proc/self/status", "utf8"))![1]) * 1024;
+}
+
+/** Begins the resident peak anew, at what is resident now. */
+function resetPeak(): void {
+  writeFileSync("/proc/self/clear_refs", "5");
+}
+
+async function askAboutPicture(engine: Engine, pruning: Preset): Promise<object> {
+  resetPeak();
+  const watch = new LoadWatch();
+  const [processor, started] = [processorSeconds(), performance.now()];
+  const { timings, usage, kvBytes } = await engine.generate(
+    [{ role: "user", content: [{ type: "image", image: picture }, { type: "text", text: question }] }],
+    { pruning, minTokens: answerTokens, maxTokens: answerTokens },
+  );
+  const seconds = (performance.now() - started) / 1000;
+  return {
+    pruning,
+    promptTokens: usage.promptTokens,
+    imageTokensPerStage: usage.imageTokensPerStage,
+    answerTokens: usage.completionTokens,
+    visionSeconds: timings.vision / 1000,
+    prefillSeconds: timings.prefill / 1000,
+    secondsPerFurtherToken: timings.generate / 1000 / (usage.completionTokens - 1),
+    seconds,
+    kvBytes,
+    peakResidentBytes: status("VmHWM"),
+    others: watch.others(processorSeconds() - processor),
+  };
 }
 
 async function timed<T>(work: () => Promise<T>): Promise<[T, seconds: number]> {
@@ -34,6 +68,7 @@ if (!existsSync(folder)) {
   if (made.status !== 0) process.exit(made.status ?? 1);
 }
 
+const machine = { ...describeMachine(), othersBefore: await idleLoad() };
 // Twice: the first opening warms the disk's cache.
 const [, coldSeconds] = await timed(async () => (await load(folder)).dispose());
 const before = status("RssAnon");
@@ -48,8 +83,12 @@ const growth = peak - before;
 const report = await inspect(folder, { images: 0, promptTokens: result.usage.promptTokens, maxTokens: 2 });
 const predicted = report.memory.policies[0]!.anonymousBytes;
 
+const textPeak = status("VmHWM");
+const pictures: object[] = [];
+for (const pruning of ["none", "himap"] as const) pictures.push(await askAboutPicture(engine, pruning));
+
 const figures = {
-  machine: `${cpus()[0]!.model}, ${cpus().length} processors`,
+  machine,
   simd: engine.info.simd,
   threads: engine.info.threads,
   parameters: engine.info.parameters,
@@ -60,7 +99,8 @@ const figures = {
   secondTokenSeconds: result.timings.generate / 1000,
   mappedBytes: { predicted: report.memory.mappedBytes, measured: engine.info.memory.mappedBytes },
   anonymousBytes: { predicted, measured: growth, ratio: predicted / growth },
-  peakResidentBytes: status("VmHWM"),
+  peakResidentBytes: textPeak,
+  pictures,
 };
 await engine.dispose();
 mkdirSync(`${root}bench/results`, { recursive: true });
