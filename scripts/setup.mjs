@@ -47,7 +47,7 @@ function step(name, sources, made, work) {
   writeFileSync(stamp, digest)
 }
 
-const native = ['CMakeLists.txt', 'native', 'kernels', 'scripts/build']
+const native = ['CMakeLists.txt', 'native', 'kernels', 'scripts/build', 'test/native']
 step('installing dependencies', ['package.json', 'package-lock.json'], 'node_modules', [['npm', 'ci', '--no-audit', '--no-fund', '--ignore-scripts']])
 step('building the native code', native, 'build/Release/himap.node', [[process.execPath, 'scripts/build/cmake.cjs', '-DHIMAP_TESTS=ON']])
 step('compiling TypeScript', ['tsconfig.json', 'package-lock.json', 'lib', 'weights-tools'], 'dist/lib/index.js', [

@@ -47,7 +47,6 @@ const bugs: readonly Bug[] = [
   { ...linear, name: "linear: the first split's sums are lost", find: "for (int32_t of = 0; of < p.splits; ++of)", replace: "for (int32_t of = 1; of < p.splits; ++of)" },
   { ...linear, name: "linear: x is read beyond its last row", find: "row0 + row < p.rows ? p.in - column : 0", replace: "p.in - column", build: "address" },
   { ...linear, name: "linear: a split says that it is done before all its threads are", find: "sync_threads();\n    if (thread_id() == 0) {\n      last", replace: "if (thread_id() == 0) {\n      last", build: "thread" },
-  { ...linear, name: "linear: a race that the results may survive", find: "sync_threads();  // the slot is full", replace: "// the slot is full", build: "thread" },
   { ...prefill, name: "attention: a row sees the one after it", cases: "", find: "column <= row + 8 * (e / 2) : column < length", replace: "column <= row + 8 * (e / 2) + 1 : column < length" },
   { ...prefill, name: "attention: a slot is filled before all have left it", cases: "", find: "sync_threads();  // all have left the slot that is filled next", replace: "" },
   { ...prefill, name: "attention: column sums stop one column short", cases: "", find: "(seen < end_column ? seen : end_column) - first_column : 0", replace: "(seen < end_column ? seen : end_column) - first_column - 1 : 0" },
