@@ -1,0 +1,105 @@
+// The engine on the CUDA backend, where the host's SIMT machine is the card: bits that depend neither on the company nor on
+// a cut that cuts nothing, prompts and decode rows in one step, and errors that come back as codes.
+#include <memory>
+
+#include "native/engine/engine.h"
+#include "test/native/check.h"
+#include "test/native/tiny_model.h"
+
+namespace himap::test {
+namespace {
+
+std::unique_ptr<Engine> open_engine(int64_t pages) {
+  static const MemoryFile weights(tiny_weights());
+  EngineOptions options;
+  options.library_folder = HIMAP_SHIM_FOLDER;
+  options.backend = "shim";
+  options.kv_type = DType::kBF16;
+  options.kv_pages = pages;
+  return std::make_unique<Engine>(tiny_manifest(weights.path()), options, nullptr);
+}
+
+std::vector<StepResult> step(Engine& engine, std::vector<StepSequence> sequences) {
+  static uint64_t ticket = 0;
+  StepInput input;
+  input.images.emplace_back().pixels = tiny_pixels();
+  input.sequences = std::move(sequences);
+  return std::move(engine.step(input, ++ticket).sequences);
+}
+
+bool same(const StepResult& a, const StepResult& b) {
+  if (a.tokens != b.tokens || a.candidates.size() != b.candidates.size() || a.cuts.size() != b.cuts.size()) return false;
+  for (size_t i = 0; i < a.candidates.size(); ++i) {
+    const Candidates &left = a.candidates[i], &right = b.candidates[i];
+    if (left.ids != right.ids || left.logits != right.logits || left.log_sum_exp != right.log_sum_exp) return false;
+  }
+  for (size_t i = 0; i < a.cuts.size(); ++i) {
+    if (a.cuts[i].kept != b.cuts[i].kept || a.cuts[i].scores != b.cuts[i].scores) return false;
+  }
+  return true;
+}
+
+/** The tiny prompt with other words in it, on pages of its own. */
+StepSequence prompt(int32_t index, int64_t burst) {
+  StepSequence sequence = tiny_prompt(burst, static_cast<int32_t>(kTinyPages) * index);
+  for (int32_t& id : sequence.ids) {
+    if (id >= 0) id = (id + 3 * index) % static_cast<int32_t>(kTinyVocabulary);
+  }
+  sequence.return_scores = true;
+  return sequence;
+}
+
+TEST("a sequence has the same bits alone and in a batch of 64") {
+  const std::unique_ptr<Engine> engine = open_engine(64 * kTinyPages);
+  std::vector<StepSequence> batch;
+  for (int32_t i = 0; i < 64; ++i) batch.push_back(prompt(i, 2));
+  const std::vector<StepResult> among = step(*engine, batch);
+  for (const size_t index : {0, 37, 63}) {
+    const std::vector<StepResult> alone = step(*engine, {batch[index]});
+    CHECK(alone[0].candidates.size() == 2 && alone[0].cuts.size() == 2);
+    CHECK(same(alone[0], among[index]));
+  }
+  CHECK(!same(among[0], among[37]));
+}
+
+TEST("with every token kept the bits are those of no pruning") {
+  const std::unique_ptr<Engine> engine = open_engine(2 * kTinyPages);
+  StepSequence kept = prompt(0, 1), whole = prompt(0, 1);
+  for (StepCut& cut : kept.cuts) cut.keep = kTinyImageTokens;
+  // The same pages, as one stage.
+  whole.cuts.clear();
+  StepStage all = whole.stages[0];
+  for (size_t s = 1; s < whole.stages.size(); ++s) all.pages.insert(all.pages.end(), whole.stages[s].pages.begin(), whole.stages[s].pages.end());
+  whole.stages = {all};
+  kept.study = kept.study_logits_all = whole.study = whole.study_logits_all = true;
+  const StepResult pruned = std::move(step(*engine, {kept})[0]), unpruned = std::move(step(*engine, {whole})[0]);
+  CHECK(pruned.logits == unpruned.logits);
+  CHECK(pruned.candidates[0].logits == unpruned.candidates[0].logits);
+  CHECK_EQ(pruned.cuts[0].kept.size(), static_cast<size_t>(kTinyImageTokens));
+}
+
+TEST("a prompt beside rows that are decoding, as each alone") {
+  const std::unique_ptr<Engine> engine = open_engine(3 * kTinyPages);
+  step(*engine, {prompt(0, 1)});
+  const StepSequence row = tiny_decode(5, 2, 0);
+  const std::vector<StepResult> alone = step(*engine, {row});
+  const std::vector<StepResult> together = step(*engine, {prompt(1, 1), row});
+  CHECK(same(together[1], alone[0]));
+  CHECK(same(together[0], step(*engine, {prompt(1, 1)})[0]));
+}
+
+TEST("a study, and what cannot be had") {
+  const std::unique_ptr<Engine> engine = open_engine(kTinyPages);
+  StepSequence sequence = prompt(0, 1);
+  sequence.study = sequence.study_hidden = sequence.study_scores = true;
+  const std::vector<StepResult> results = step(*engine, {sequence});
+  CHECK_EQ(results[0].hidden.size(), static_cast<size_t>(kTinyLayers + 1));
+  CHECK_EQ(results[0].colsum.size(), static_cast<size_t>(kTinyLayers));
+  CHECK_FAILS(open_engine(int64_t{1} << 45), Code::ERR_OUT_OF_MEMORY);
+  CHECK(same(results[0], step(*engine, {sequence})[0]));
+}
+
+}  // namespace
+}  // namespace himap::test
+
+TEST_MAIN()
