@@ -109,7 +109,8 @@ export class Answer implements Work {
         returnScores: scores,
       };
       // What the first prefill makes of a picture serves those that follow.
-      return { images: pictures.images.map((image) => (cache === "redecide" ? { ...image, returnFeatures: true } : image)), sequence };
+      const returnFeatures = cache === "redecide" && !this.#prefilled;
+      return { images: pictures.images.map((image) => (returnFeatures ? { ...image, returnFeatures } : image)), sequence };
     }
     const sequence: StepSequence = {
       phase: "decode",

@@ -46,6 +46,7 @@ test("a picture passes the vision tower once", async () => {
   const [first, ...others] = native.log.map(({ images }) => images[0]!);
   assert.ok(first!.pixels && first!.returnFeatures);
   assert.ok(others.every(({ pixels, features }) => pixels === undefined && features!.length === 64 * 128));
+  assert.ok(others.every(({ returnFeatures }) => returnFeatures === undefined), "nothing is copied back for nothing");
   assert.ok(timings.generate > 0);
   await engine.dispose();
 });
