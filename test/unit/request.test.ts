@@ -244,7 +244,7 @@ test("encodeImage, plan, tokenize, detokenize", () => {
 
 test("load", () => {
   const found = faults(() => checkLoad(3, {
-    device: "cuda", kvType: "q8", threads: 0, weights: "read", imageAspectRatio: "fit", template: "chatml", memory: { kvBytes: -1, vram: 1 },
+    device: "tpu", kvType: "q8", threads: 0, weights: "read", imageAspectRatio: "fit", template: "chatml", memory: { kvBytes: -1, vram: 1 },
     maxPixels: 0, onProgress: 1, signal: 1, logger: 1, dtype: "f16",
   }));
   assert.is(found.length, 14, found.join("\n"));
