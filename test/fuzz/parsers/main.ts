@@ -6,13 +6,11 @@
  */
 
 import { createHash } from "node:crypto";
-import { mkdirSync, writeFileSync } from "node:fs";
-import path from "node:path";
-import { fileURLToPath } from "node:url";
+import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 
 import { fuzz } from "./fuzz.js";
-import { targets } from "./targets.js";
+import { keepInputs, targets } from "./targets.js";
 
 const { values } = parseArgs({
   options: {
@@ -53,11 +51,7 @@ for (const name of names) {
       findings: finding ? 1 : 0,
     }),
   );
-  if (values.keep) {
-    const folder = fileURLToPath(new URL(`corpus/${name}/`, import.meta.url));
-    mkdirSync(folder, { recursive: true });
-    for (const input of found) writeFileSync(path.join(folder, nameOf(input)), input);
-  }
+  if (values.keep) keepInputs(name, found);
   if (finding) {
     const file = `finding-${name}-${nameOf(finding.input)}.log`;
     writeFileSync(file, finding.input);

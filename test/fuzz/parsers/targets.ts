@@ -1,6 +1,6 @@
 /** Every parser of foreign files: how to run it on bytes, what must hold of what it returns, and inputs to begin with. */
 
-import { readdirSync, readFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
@@ -299,12 +299,18 @@ export const targets: Readonly<Record<string, Target>> = {
   "manifest": manifestTarget,
 };
 
-/** Inputs that once found something new, kept in the repository: they are run before anything is made of them. */
+const corpusFile = (name: string): string => fileURLToPath(new URL(`corpus/${name}.txt`, import.meta.url));
+
+/** Inputs that once reached new code, one a line in base64: they are run before anything is made of them. */
 export function keptInputs(name: string): Uint8Array[] {
-  const folder = fileURLToPath(new URL(`corpus/${name}/`, import.meta.url));
-  try {
-    return readdirSync(folder).sort().map((file) => readFileSync(path.join(folder, file)));
-  } catch {
-    return [];
-  }
+  const file = corpusFile(name);
+  if (!existsSync(file)) return [];
+  return readFileSync(file, "utf8").split("\n").filter(Boolean).map((line) => Buffer.from(line, "base64"));
+}
+
+/** Adds inputs to those that are kept. */
+export function keepInputs(name: string, inputs: readonly Uint8Array[]): void {
+  const file = corpusFile(name);
+  mkdirSync(path.dirname(file), { recursive: true });
+  appendFileSync(file, inputs.map((input) => `${Buffer.from(input).toString("base64")}\n`).join(""));
 }
