@@ -29,7 +29,7 @@ export function buildSanitized(targets: readonly string[], compiler?: string): s
   const folder = path.join("build", compiler === undefined ? "sanitize" : "fuzz");
   const chosen = compiler === undefined ? [] : [`-DCMAKE_CXX_COMPILER=${compiler}`];
   if (!existsSync(path.join(root, folder, "CMakeCache.txt"))) {
-    run("cmake", ["-S", ".", "-B", folder, "-DHIMAP_TESTS=ON", "-DHIMAP_FUZZ=ON", ...chosen]);
+    run("cmake", ["-S", ".", "-B", folder, "-DHIMAP_TESTS=ON", "-DHIMAP_FUZZ=ON", "-DHIMAP_CUDA=OFF", ...chosen]);
   }
   run("cmake", ["--build", folder, "--parallel", String(availableParallelism()), "--target", ...targets]);
   return path.join(root, folder);

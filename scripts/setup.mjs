@@ -49,7 +49,9 @@ function step(name, sources, made, work) {
 
 const native = ['CMakeLists.txt', 'native', 'kernels', 'scripts/build', 'test/native']
 step('installing dependencies', ['package.json', 'package-lock.json'], 'node_modules', [['npm', 'ci', '--no-audit', '--no-fund', '--ignore-scripts']])
-step('building the native code', native, 'build/Release/himap.node', [[process.execPath, 'scripts/build/cmake.cjs', '-DHIMAP_TESTS=ON']])
+// nvcc takes minutes, so a checkout has the CUDA backend when asked (HIMAP_CUDA=ON npm run build); the tests compile it apart.
+const cuda = `-DHIMAP_CUDA=${process.env.HIMAP_CUDA ?? 'OFF'}`
+step('building the native code', native, 'build/Release/himap.node', [[process.execPath, 'scripts/build/cmake.cjs', '-DHIMAP_TESTS=ON', cuda]])
 step('compiling TypeScript', ['tsconfig.json', 'package-lock.json', 'lib', 'weights-tools'], 'dist/lib/index.js', [
   [process.execPath, '-e', "require('node:fs').rmSync('dist', { recursive: true, force: true })"],
   [process.execPath, 'node_modules/typescript/bin/tsc', '-p', 'tsconfig.json'],

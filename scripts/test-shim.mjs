@@ -27,7 +27,7 @@ for (const { name, sanitize, orders, seeds } of builds) {
   const folder = path.join('build', `shim-${name}`)
   const programs = path.join(root, folder, 'programs')
   for (const args of [
-    ['-S', '.', '-B', folder, '-DHIMAP_ADDON=OFF', '-DHIMAP_TESTS=ON', `-DHIMAP_SANITIZE=${sanitize}`, `-DHIMAP_DEVICE_TESTS=${programs}`],
+    ['-S', '.', '-B', folder, '-DHIMAP_ADDON=OFF', '-DHIMAP_TESTS=ON', '-DHIMAP_CUDA=OFF', `-DHIMAP_SANITIZE=${sanitize}`, `-DHIMAP_DEVICE_TESTS=${programs}`],
     ['--build', folder, '--target', 'himap_shim_tests', '--parallel', '2'],
   ]) {
     const { status, stdout, stderr } = run('cmake', args)
