@@ -14,7 +14,7 @@ import { parseArgs } from "node:util";
 
 import type { WeightType } from "../lib/checkpoint/types.js";
 import { packageRoot, packageVersion } from "../lib/package.js";
-import { describeMachine, idleLoad } from "./cpu/machine.js";
+import { describeMachine, loadBefore } from "./cpu/machine.js";
 import { textTables, visionTable } from "./cpu/markdown.js";
 import { benchModel, type BenchModel } from "./cpu/models.js";
 import { installRival } from "./cpu/rivals.js";
@@ -42,7 +42,7 @@ const rival = installRival("node-llama-cpp");
 const models: BenchModel[] = [];
 for (const type of types) models.push(await benchModel(values.shape, type));
 
-const machine = { ...describeMachine(), othersBefore: await idleLoad() };
+const machine = { ...describeMachine(), before: await loadBefore() };
 const text: TextRow[] = [];
 const vision: VisionRow[] = [];
 const visionRival: VisionRivalFigures[] = [];

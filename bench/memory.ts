@@ -15,7 +15,7 @@ import { load, type Engine } from "../lib/index.js";
 import type { Preset } from "../lib/types.js";
 import { inspect } from "../weights-tools/inspect.js";
 import { processorSeconds } from "./cpu/text-run.js";
-import { describeMachine, idleLoad, LoadWatch } from "./cpu/machine.js";
+import { describeMachine, loadBefore, LoadWatch } from "./cpu/machine.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = process.argv[2] ?? `${root}build/llava-7b`;
@@ -53,7 +53,7 @@ async function askAboutPicture(engine: Engine, pruning: Preset): Promise<object>
     seconds,
     kvBytes,
     peakResidentBytes: status("VmHWM"),
-    others: watch.others(processorSeconds() - processor),
+    ...watch.others(processorSeconds() - processor),
   };
 }
 
@@ -68,7 +68,7 @@ if (!existsSync(folder)) {
   if (made.status !== 0) process.exit(made.status ?? 1);
 }
 
-const machine = { ...describeMachine(), othersBefore: await idleLoad() };
+const machine = { ...describeMachine(), before: await loadBefore() };
 // Twice: the first opening warms the disk's cache.
 const [, coldSeconds] = await timed(async () => (await load(folder)).dispose());
 const before = status("RssAnon");

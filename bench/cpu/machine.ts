@@ -27,14 +27,28 @@ export function describeMachine(): { processor: string; processors: number; memo
   return { processor: cpus()[0]!.model, processors: cpus().length, memoryBytes: totalmem(), node: process.version, load: loadavg() };
 }
 
-/** Seconds that all processors together have been busy, or were taken by the host, since the machine started. Linux. */
-function busySeconds(): number {
-  const [user, nice, system, , , irq, softirq, steal] = readFileSync("/proc/stat", "utf8").split("\n")[0]!.split(/\s+/).slice(1).map(Number);
-  return (user! + nice! + system! + irq! + softirq! + steal!) / 100;
+/** Processor seconds since the machine started, all processors together. Linux. */
+interface Busy {
+  /** Ordinary work, and what the host took. */
+  seconds: number;
+  /** Work of low priority (`nice`), which gives way to ours but shares caches and memory. */
+  niced: number;
 }
 
-/** Processors that others keep busy, on average over `ms`, while this process waits. */
-export async function idleLoad(ms = 500): Promise<number> {
+function busyNow(): Busy {
+  const [user, nice, system, , , irq, softirq, steal] = readFileSync("/proc/stat", "utf8").split("\n")[0]!.split(/\s+/).slice(1).map(Number);
+  return { seconds: (user! + system! + irq! + softirq! + steal!) / 100, niced: nice! / 100 };
+}
+
+/** Processors that were busy for others, on average. */
+export interface Others {
+  others: number;
+  /** And those that were busy with work of low priority. */
+  background: number;
+}
+
+/** What others take over `ms`, while this process waits. */
+export async function loadBefore(ms = 1000): Promise<Others> {
   const watch = new LoadWatch();
   await sleep(ms);
   return watch.others(0);
@@ -42,12 +56,14 @@ export async function idleLoad(ms = 500): Promise<number> {
 
 /** Tells how much of the machine others took while something of ours ran. */
 export class LoadWatch {
-  readonly #busy = busySeconds();
+  readonly #busy = busyNow();
   readonly #started = performance.now();
 
-  /** Processors that were busy for others, on average; `own` is what the run itself used, in processor seconds. */
-  others(own: number): number {
-    return Math.max(0, (busySeconds() - this.#busy - own) / ((performance.now() - this.#started) / 1000));
+  /** @param own what the run itself used, in processor seconds */
+  others(own: number): Others {
+    const { seconds, niced } = busyNow();
+    const wall = (performance.now() - this.#started) / 1000;
+    return { others: Math.max(0, (seconds - this.#busy.seconds - own) / wall), background: (niced - this.#busy.niced) / wall };
   }
 }
 

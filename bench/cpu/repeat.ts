@@ -1,10 +1,10 @@
 /** Repetitions on a machine that may not be quiet. */
 
 import { median } from "../../lib/cli/output.js";
-import { LoadWatch } from "./machine.js";
+import { LoadWatch, type Others } from "./machine.js";
 
-/** A repetition, and the processors that others kept busy meanwhile. */
-export type Watched<T> = T & { others: number };
+/** A repetition, and what others took meanwhile. */
+export type Watched<T> = T & Others;
 
 /** Below this others hardly matter. */
 const quiet = 0.05;
@@ -28,9 +28,9 @@ export async function repeat<T extends { processor: number }>(
     for (const index of order) {
       const watch = new LoadWatch();
       const run = await contenders[index]!.run();
-      const others = watch.others(run.processor);
-      runs[index]!.push({ ...run, others });
-      tell(`${contenders[index]!.name}${others < quiet ? "" : `, while others took ${others.toFixed(2)} processors`}`);
+      const taken = watch.others(run.processor);
+      runs[index]!.push({ ...run, ...taken });
+      tell(`${contenders[index]!.name}${taken.others < quiet ? "" : `, while others took ${taken.others.toFixed(2)} processors`}`);
     }
   }
   return runs.map((one) => [...one].sort((a, b) => a.others - b.others).slice(0, count));

@@ -56,7 +56,7 @@ function figures(
       gbs: decodeBytes(model.checkpoint, prompt, steps, kvElementBytes) / decode / 1e9,
     },
     ...(logits !== undefined && { logits }),
-    runs: runs.map(({ prefill, decode, processor, others }) => ({ prefill, decode, processor, others })),
+    runs: runs.map(({ tokens: _tokens, logits: _logits, ...run }) => run),
   };
 }
 

@@ -32,7 +32,7 @@ export interface VisionRow {
   /** Image tokens that each cut kept. */
   kept: number[];
   logits: string;
-  runs: Pick<Watched<VisionRun>, "picture" | "vision" | "prefill" | "total" | "processor" | "others">[];
+  runs: Omit<Watched<VisionRun>, "token" | "kept" | "logits">[];
 }
 
 function row(model: BenchModel, preset: Preset, runs: Watched<VisionRun>[]): Pick<VisionRow, "preset" | "seconds" | "gflops" | "kept" | "logits" | "runs"> {
@@ -46,7 +46,7 @@ function row(model: BenchModel, preset: Preset, runs: Watched<VisionRun>[]): Pic
     gflops: { vision: flops.vision / vision / 1e9, prefill: flops.prefill / prefill / 1e9 },
     kept: runs[0]!.kept,
     logits: same(runs, (run) => run.logits, "hash of the last logits"),
-    runs: runs.map(({ picture, vision, prefill, total, processor, others }) => ({ picture, vision, prefill, total, processor, others })),
+    runs: runs.map(({ token: _token, kept: _kept, logits: _logits, ...run }) => run),
   };
 }
 
