@@ -35,7 +35,7 @@ const { values } = parseArgs({
 });
 const types = values.types.toUpperCase().split(",") as WeightType[];
 const threadCounts = values.threads.split(",").map(Number);
-const settings = { prompt: Number(values.prompt), steps: 32, repetitions: values.short ? 1 : 3 };
+const settings = { prompt: Number(values.prompt), steps: 32, repetitions: values.short ? { count: 1, most: 1 } : { count: 3, most: 9 } };
 const out = values.out ?? path.join(packageRoot, "bench", "results", values.short ? "cpu-short.json" : "cpu.json");
 
 const rival = installRival("node-llama-cpp");

@@ -79,6 +79,7 @@ const handlers = {
     let output = await engine.step({ images: [], sequences: [prompt.sequence] });
     const tokens = [best(output)];
     const prefilled = performance.now();
+    const prefillProcessor = processorSeconds() - processor;
     while (tokens.length <= steps) {
       output = await engine.step({ images: [], sequences: [nextOf(prompt, tokens.at(-1)!, tokens.length)] });
       tokens.push(best(output));
@@ -88,6 +89,7 @@ const handlers = {
       prefill: (prefilled - started) / 1000,
       decode: (ended - prefilled) / 1000,
       processor: processorSeconds() - processor,
+      prefillProcessor,
       tokens,
       logits: hashOf(lastOf(output)),
     };

@@ -48,14 +48,22 @@ const handlers = {
     const started = performance.now();
     const tokens: number[] = [];
     let prefilled = started;
+    let prefillProcessor = 0;
     for await (const token of sequence.evaluate(prompt, { temperature: 0, yieldEogToken: true })) {
       tokens.push(token);
-      if (tokens.length === 1) prefilled = performance.now();
+      if (tokens.length === 1) {
+        prefilled = performance.now();
+        prefillProcessor = processorSeconds() - processor;
+      }
       if (tokens.length > steps) break;
     }
     const ended = performance.now();
     return {
-      prefill: (prefilled - started) / 1000, decode: (ended - prefilled) / 1000, processor: processorSeconds() - processor, tokens,
+      prefill: (prefilled - started) / 1000,
+      decode: (ended - prefilled) / 1000,
+      processor: processorSeconds() - processor,
+      prefillProcessor,
+      tokens,
     };
   },
 

@@ -9,21 +9,27 @@ export type Watched<T> = T & Others;
 /** Below this others hardly matter. */
 const quiet = 0.05;
 
+/** How often each is to be measured on a quiet machine, and how often it may be tried for that. */
+export interface Repetitions {
+  count: number;
+  most: number;
+}
+
 export interface Contender<T> {
   name: string;
   run(): Promise<T>;
 }
 
 /**
- * Lets contenders take turns, the order reversed each time, until each has been run `count` times on a quiet machine, or three
- * times as often in all; then those repetitions count that others disturbed least. Times decide nothing here.
+ * Lets contenders take turns, the order reversed each time, until each has been run `count` times on a quiet machine, or `most`
+ * times in all; then those repetitions count that others disturbed least. Times decide nothing here.
  */
 export async function repeat<T extends { processor: number }>(
-  contenders: readonly Contender<T>[], count: number, tell: (line: string) => void,
+  contenders: readonly Contender<T>[], { count, most }: Repetitions, tell: (line: string) => void,
 ): Promise<Watched<T>[][]> {
   const runs = contenders.map((): Watched<T>[] => []);
   const done = (): boolean => runs.every((one) => one.filter(({ others }) => others < quiet).length >= count);
-  for (let turn = 0; turn < 3 * count && !done(); turn++) {
+  for (let turn = 0; turn < most && !done(); turn++) {
     const order = contenders.map((_, i) => (turn % 2 === 0 ? i : contenders.length - 1 - i));
     for (const index of order) {
       const watch = new LoadWatch();

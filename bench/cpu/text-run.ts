@@ -19,8 +19,9 @@ export interface TextRun {
   /** Seconds to the first token, and for all steps behind it. */
   prefill: number;
   decode: number;
-  /** Processor seconds of the whole process over both. */
+  /** Processor seconds of the whole process over both, and over the first. */
   processor: number;
+  prefillProcessor: number;
   /** Greedy tokens, [steps + 1]. */
   tokens: number[];
   /** Hash of the last step's best 64 logits and log-sum-exp, where the engine shows them. */

@@ -6,19 +6,20 @@ import type { LlamaPeer } from "./llama-peer.js";
 import { measureCeilings, readOnce, type Ceilings } from "./machine.js";
 import type { BenchModel } from "./models.js";
 import { Peer } from "./peer.js";
-import { medianOf, repeat, same, type Watched } from "./repeat.js";
+import { medianOf, repeat, same, type Repetitions, type Watched } from "./repeat.js";
 import type { TextRun } from "./text-run.js";
 import { decodeBytes, decodeFlops, prefillFlops } from "./work.js";
 
 export interface TextSettings {
   prompt: number;
   steps: number;
-  repetitions: number;
+  repetitions: Repetitions;
 }
 
 /** One engine's figures, medians of `runs`. */
 export interface TextFigures {
-  prefill: { seconds: number; tokensPerSecond: number; gflops: number };
+  /** `gflopsPerProcessor` divides by the processor time that was taken, whoever else used the machine. */
+  prefill: { seconds: number; tokensPerSecond: number; gflops: number; gflopsPerProcessor: number };
   decode: { seconds: number; tokensPerSecond: number; gflops: number; gbs: number };
   /** Hash of the last logits: of our best 64 and their log-sum-exp; the rival shows tokens only. */
   logits?: string;
@@ -46,9 +47,15 @@ function figures(
 ): TextFigures {
   const prefill = medianOf(runs, (run) => run.prefill);
   const decode = medianOf(runs, (run) => run.decode);
+  const operations = prefillFlops(model.checkpoint, prompt);
   const logits = runs[0]!.logits === undefined ? undefined : same(runs, (run) => run.logits, "hash of the last logits");
   return {
-    prefill: { seconds: prefill, tokensPerSecond: prompt / prefill, gflops: prefillFlops(model.checkpoint, prompt) / prefill / 1e9 },
+    prefill: {
+      seconds: prefill,
+      tokensPerSecond: prompt / prefill,
+      gflops: operations / prefill / 1e9,
+      gflopsPerProcessor: operations / medianOf(runs, (run) => run.prefillProcessor) / 1e9,
+    },
     decode: {
       seconds: decode,
       tokensPerSecond: steps / decode,

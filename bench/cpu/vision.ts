@@ -11,7 +11,7 @@ import type { HimapPeer } from "./himap-peer.js";
 import { measureCeilings, readOnce, type Ceilings } from "./machine.js";
 import type { BenchModel } from "./models.js";
 import { Peer } from "./peer.js";
-import { medianOf, repeat, same, type Watched } from "./repeat.js";
+import { medianOf, repeat, same, type Repetitions, type Watched } from "./repeat.js";
 import { promptIds } from "./text.js";
 import type { VisionJob, VisionRun } from "./vision-run.js";
 import { pictureFlops } from "./work.js";
@@ -50,7 +50,7 @@ function row(model: BenchModel, preset: Preset, runs: Watched<VisionRun>[]): Pic
   };
 }
 
-export async function benchVision(model: BenchModel, threads: number, repetitions: number): Promise<VisionRow[]> {
+export async function benchVision(model: BenchModel, threads: number, repetitions: Repetitions): Promise<VisionRow[]> {
   const { checkpoint, type } = model;
   const himap = new Peer<HimapPeer>("./himap-peer.ts");
   try {

@@ -164,7 +164,7 @@ test("contenders take turns, in reversed order each time, and as many runs are k
       return { processor: 1e9, name };
     },
   });
-  const runs = await repeat([contender("a"), contender("b")], 3, () => {});
+  const runs = await repeat([contender("a"), contender("b")], { count: 3, most: 9 }, () => {});
   assert.is(order.join(""), "abbaab");
   assert.equal(runs.map((one) => one.map(({ name }) => name)), [["a", "a", "a"], ["b", "b", "b"]]);
   assert.ok(runs.flat().every(({ others }) => others === 0));
