@@ -12,7 +12,7 @@ export const build = defineCommand({
   summary: "build the native binary from source, where the package has none for this machine",
   operands: {},
   options: {},
-  notes: ["Needs CMake and a C++17 compiler; says so where they are missing. Takes a few minutes."],
+  notes: ["Needs CMake and a C++17 compiler; says so where they are missing. Takes a few minutes; longer where nvcc is, for the CUDA backend."],
   async run(_, { signal }) {
     const script = path.join(packageRoot, "scripts", "build", "cmake.cjs");
     const child = spawn(process.execPath, [script], { cwd: packageRoot, stdio: "inherit", signal });
