@@ -5,7 +5,7 @@
  *
  * A LLaVA of random weights whose decoder has about a billion, in each float type, and the same numbers as GGUF (22 GB in
  * build/bench-cpu, made once). First a text prompt and some decode steps, engines taking turns; then a picture up to the first
- * token, unpruned and with himap. `--short` measures each once, on one float type where a picture is concerned. Linux x64.
+ * token, unpruned and with himap. `--short` measures each once, pictures in F16 alone. Linux x64.
  */
 
 import { mkdirSync, writeFileSync } from "node:fs";
