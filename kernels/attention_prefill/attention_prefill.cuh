@@ -133,7 +133,8 @@ struct PrefillState {
       using T = typename Tile::T;
       const float(&left)[4] = s[2 * k];
       const float(&right)[4] = s[2 * k + 1];
-      const uint32_t a[4] = {pack<T>(left[0], left[1]), pack<T>(left[2], left[3]), pack<T>(right[0], right[1]), pack<T>(right[2], right[3])};
+      const uint32_t a[4] = {pack<T>(left[0], left[1]), pack<T>(left[2], left[3]), pack<T>(right[0], right[1]),
+                             pack<T>(right[2], right[3])};
       HIMAP_UNROLL
       for (int32_t n = 0; n < Tile::kOutFragments; n += 2) {
         uint32_t b[4];

@@ -25,9 +25,8 @@ HIMAP_KERNEL(kEmbedThreads, 1) embed_kernel(HIMAP_PARAMS(EmbedKernelParams) p) {
   const int64_t image_row = source < 0 ? 0 : p.table.image_row(source);
   const bool aligned = chunks_aligned<T>(p.y, width) && chunks_aligned<T>(p.maybe_features, width);
   for (int64_t c = int64_t{thread_id()} * kChunk; c < width; c += kEmbedThreads * kChunk) {
-    const T* from = source < 0
-                        ? feature + c
-                        : reinterpret_cast<const T*>(static_cast<const unsigned char*>(p.table.data) + p.table.chunk_offset(image_row, c));
+    const unsigned char* token = static_cast<const unsigned char*>(p.table.data) + p.table.chunk_offset(image_row, c);
+    const T* from = source < 0 ? feature + c : reinterpret_cast<const T*>(token);
     float v[kChunk];
     load_chunk(v, from, width - c, aligned);
     store_chunk(y + c, v, width - c, aligned);

@@ -16,7 +16,11 @@ device::DeviceError launch_patch_embed(const PatchEmbedParams& p, const WeightIm
     using T = decltype(value);
     device::DeviceError error = device::launch(
         device::patch_rows_kernel<T>,
-        {.name = "patch_rows", .grid = blocks(p.images * patches), .threads = device::kPatchThreads, .shared_bytes = 0, .stream = stream},
+        {.name = "patch_rows",
+         .grid = blocks(p.images * patches),
+         .threads = device::kPatchThreads,
+         .shared_bytes = 0,
+         .stream = stream},
         device::PatchRowsParams{p.pixels, workspace.rows, p.side, p.patch, stride});
     if (error != device::kNoError) return error;
     error = launch_linear({.x = workspace.rows,
@@ -34,7 +38,11 @@ device::DeviceError launch_patch_embed(const PatchEmbedParams& p, const WeightIm
     if (error != device::kNoError) return error;
     return device::launch(
         device::patch_positions_kernel<T>,
-        {.name = "patch_positions", .grid = blocks(p.images * (1 + patches)), .threads = device::kPatchThreads, .shared_bytes = 0, .stream = stream},
+        {.name = "patch_positions",
+         .grid = blocks(p.images * (1 + patches)),
+         .threads = device::kPatchThreads,
+         .shared_bytes = 0,
+         .stream = stream},
         device::PatchPositionsParams{workspace.products, p.class_row, p.position_rows, p.y, patches, p.width});
   });
 }

@@ -23,7 +23,8 @@ template <class T>
 HIMAP_KERNEL(kPatchThreads, 1) patch_rows_kernel(HIMAP_PARAMS(PatchRowsParams) p) {
   const int32_t across = p.side / p.patch, patches = across * across;
   const int32_t image = block_x() / patches, index = block_x() % patches;
-  const float* corner = p.pixels + int64_t{image} * 3 * p.side * p.side + int64_t{index / across} * p.patch * p.side + index % across * p.patch;
+  const int64_t top = int64_t{index / across} * p.patch, left = index % across * p.patch;
+  const float* corner = p.pixels + (int64_t{image} * 3 * p.side + top) * p.side + left;
   T* row = static_cast<T*>(p.rows) + int64_t{block_x()} * p.stride;
   const int32_t area = p.patch * p.patch;
   for (int32_t i = thread_id(); i < p.stride; i += kPatchThreads) {

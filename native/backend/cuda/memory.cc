@@ -32,7 +32,8 @@ void* Staging::room(size_t bytes) {
     used_ = 0;
     const auto start = std::chrono::steady_clock::now();
     while (!runtime_.passed(slots_[current_].mark)) {
-      require(std::chrono::steady_clock::now() - start < kPatience, Code::ERR_DEVICE_LOST, "[upload] the device did not read what was uploaded before");
+      require(std::chrono::steady_clock::now() - start < kPatience, Code::ERR_DEVICE_LOST,
+              "[upload] the device did not read what was uploaded before");
       std::this_thread::sleep_for(std::chrono::microseconds(20));
     }
   }
@@ -60,7 +61,9 @@ void upload(Device& device, void* to, const void* from, size_t bytes) {
   if (bytes == 0) return;
   check_pointer(to, "upload", "to");
   check_pointer(from, "upload", "from");
-  send(device, to, bytes, [&](void* room, size_t first, size_t count) { std::memcpy(room, static_cast<const unsigned char*>(from) + first, count); });
+  send(device, to, bytes, [&](void* room, size_t first, size_t count) {
+    std::memcpy(room, static_cast<const unsigned char*>(from) + first, count);
+  });
 }
 
 void upload_activations(Device& device, void* to, const float* from, int64_t elements) {
@@ -93,7 +96,8 @@ Weight* import_weight(Device& device, const WeightPart* parts, int32_t n, Weight
   constexpr const char* kWhere = "weight_import";
   check_pointer(parts, kWhere, "parts");
   check(n > 0, kWhere, "parts must be at least 1", n);
-  check(layout == WeightLayout::kStacked || layout == WeightLayout::kGateUp, kWhere, "layout must be 0 or 1", static_cast<int32_t>(layout));
+  check(layout == WeightLayout::kStacked || layout == WeightLayout::kGateUp, kWhere, "layout must be 0 or 1",
+        static_cast<int32_t>(layout));
   int64_t out = 0;
   for (int32_t i = 0; i < n; ++i) {
     const WeightPart& part = parts[i];
@@ -124,9 +128,10 @@ Weight* import_weight(Device& device, const WeightPart* parts, int32_t n, Weight
       for (int64_t row = 0; row < part.out; row += rows_at_once) {
         const int64_t rows = std::min(rows_at_once, part.out - row);
         auto* copied = device.rows.reserve<unsigned char>(rows * row_bytes);
-        upload(device, copied, static_cast<const unsigned char*>(part.data) + row * row_bytes, static_cast<size_t>(rows * row_bytes));
-        device.runtime.check(
-            launch_repack({.image = image, .part = copied, .type = part.type, .first_row = first_row + row, .rows = rows}, device.runtime.stream()), kWhere);
+        const auto* from = static_cast<const unsigned char*>(part.data) + row * row_bytes;
+        upload(device, copied, from, static_cast<size_t>(rows * row_bytes));
+        const RepackParams repack{.image = image, .part = copied, .type = part.type, .first_row = first_row + row, .rows = rows};
+        device.runtime.check(launch_repack(repack, device.runtime.stream()), kWhere);
       }
       first_row += part.out;
     }

@@ -20,7 +20,8 @@ void check_rows(const char* where, int64_t rows, int64_t most = INT32_MAX) {
 }
 
 void check_heads(const char* where, int32_t heads, int32_t kv_heads, int32_t head_dim, int32_t most) {
-  check(head_dim > 0 && head_dim % 8 == 0 && head_dim <= most, where, ("head_dim must be a multiple of 8 up to " + std::to_string(most)).c_str(), head_dim);
+  check(head_dim > 0 && head_dim % 8 == 0 && head_dim <= most, where,
+        ("head_dim must be a multiple of 8 up to " + std::to_string(most)).c_str(), head_dim);
   check(kv_heads > 0, where, "kv_heads must be positive", kv_heads);
   check(heads > 0 && heads % kv_heads == 0 && heads <= kGridMost, where, "heads must be a positive multiple of kv_heads", heads);
 }
@@ -46,7 +47,8 @@ void patch_embed(Device& device, const PatchEmbedParams& p) {
   check_rows(kWhere, rows + p.images);
   const int64_t products = rows * p.width;
   auto* workspace = device.rows.reserve<float>(products + (rows * patch_row_stride(p) + 1) / 2);
-  device.runtime.check(launch_patch_embed(p, weight, {.rows = workspace + products, .products = workspace}, device.runtime.stream()), kWhere);
+  const PatchEmbedWorkspace parts{.rows = workspace + products, .products = workspace};
+  device.runtime.check(launch_patch_embed(p, weight, parts, device.runtime.stream()), kWhere);
 }
 
 void embed(Device& device, const EmbedParams& p) {
@@ -157,7 +159,8 @@ void attention_decode(Device& device, const AttentionDecodeParams& p) {
 void select(Device& device, const SelectParams& p) {
   constexpr const char* kWhere = "select";
   check_rows(kWhere, p.n);
-  check(p.max_alive >= 0 && p.max_alive <= kSelectMost, kWhere, ("image rows must be 0 to " + std::to_string(kSelectMost)).c_str(), p.max_alive);
+  check(p.max_alive >= 0 && p.max_alive <= kSelectMost, kWhere,
+        ("image rows must be 0 to " + std::to_string(kSelectMost)).c_str(), p.max_alive);
   if (p.n == 0) return;
   check_pointers(kWhere, {{p.sequences, "sequences"}, {p.image_index, "image_index"}, {p.source, "source"}});
   device.runtime.check(launch_select(p, device.runtime.stream()), kWhere);

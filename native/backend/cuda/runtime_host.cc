@@ -24,7 +24,8 @@ Runtime::~Runtime() = default;
 void* Runtime::allocate(size_t bytes) {
   constexpr size_t kPoisonMost = 64 << 20;  // a pool is larger, and few of its pages are ever touched
   void* memory = nullptr;
-  require(posix_memalign(&memory, 256, bytes) == 0, Code::ERR_OUT_OF_MEMORY, "[allocate] " + std::to_string(bytes) + " bytes could not be had");
+  require(posix_memalign(&memory, 256, bytes) == 0, Code::ERR_OUT_OF_MEMORY,
+          "[allocate] " + std::to_string(bytes) + " bytes could not be had");
   if (bytes <= kPoisonMost) std::memset(memory, 0xff, bytes);
   return memory;
 }
