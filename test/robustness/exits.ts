@@ -13,7 +13,9 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 const entry = pathToFileURL(path.join(root, "dist", "lib", "index.js")).href;
 const checkpoint = path.join(root, "test", "golden", "mha", "checkpoint");
 const release = path.join(root, "build", "Release");
+/** What ends later than this hangs, on a busy machine too; a worker takes a tenth of a second on an idle one. */
 const limitMs = 120_000;
+const workerLimitMs = 3_000;
 
 /** What a child or a worker begins with. `wait` lets the engine's own thread get anywhere. */
 const setUp = `
@@ -49,8 +51,8 @@ export interface End {
   output: string;
 }
 
-/** Runs a module given as text in a Node of its own. */
-export function runChild(text: string): Promise<End> {
+/** Runs a module given as text in a Node of its own; it hangs if it has not ended after `limit` milliseconds. */
+export function runChild(text: string, limit = limitMs): Promise<End> {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, ["--expose-gc", "--input-type=module", "--eval", text], { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
     let output = "";
@@ -59,7 +61,7 @@ export function runChild(text: string): Promise<End> {
     const timer = setTimeout(() => {
       hung = true;
       child.kill("SIGKILL");
-    }, limitMs);
+    }, limit);
     child.on("close", (code, signal) => {
       clearTimeout(timer);
       resolve({ how: hung ? "hung" : (signal ?? code ?? "hung"), output });
@@ -98,7 +100,7 @@ export const terminations = (count: number): Promise<End> => runChild(witness(`
     done += (await Promise.all(workers.map((worker) => worker.terminate()))).length;
   }
   console.log(\`NOTE: \${done} workers terminated in a row, resident \${before} -> \${rss()} MB\`);
-`));
+`), limitMs + count * workerLimitMs);
 
 /** Eight workers answer at once, each with an engine of its own, and end by themselves. */
 export const manyWorkers = (): Promise<End> => runChild(witness(`
