@@ -49,7 +49,11 @@ function main(): void {
     if (status !== 0) console.log(stdout + stderr);
     failed ||= status !== 0;
   };
-  for (const program of programs) report(program, path.join(folder, "tests", program), []);
+  for (const program of programs) {
+    // A lost device is never called again, not even to release what it holds: test_fault loses many.
+    const env = program === "test_fault" ? { ...process.env, ASAN_OPTIONS: "detect_leaks=0" } : process.env;
+    report(program, path.join(folder, "tests", program), [], { cwd: folder, env });
+  }
   for (const entry of entries) report(`fuzz_${entry}`, path.join(folder, `fuzz_${entry}`), [corpusOf(entry), "100000"]);
 
   // Node itself is not built with the sanitizers: their runtime is loaded before it, and the leaks at its end are its own.
