@@ -106,10 +106,18 @@ export interface StepSequence {
   adjust?: { tokens: Int32Array; add: Float32Array; multiply: Float32Array };
   /** Tokens that may be produced, bit t of word t / 32, [ceil(vocabulary / 32)]. */
   allowed?: Uint32Array;
-  /** Ids that end a burst. */
+  /** Ids that end the sequence's burst. */
   stop: Int32Array;
-  /** Forward passes of this step; from 2 on the native sampler chooses the tokens in between. */
+  /**
+   * Most forward passes of this step (a prompt's prefill is one); the native sampler chooses the tokens in between. A
+   * sequence leaves the step by itself, after a stop id or its last pass, while the others go on.
+   */
   burst: number;
+  /**
+   * Which candidates come back: of every pass, or only those whose token is left to the caller to choose. Default "all";
+   * "last" spares the event loop two typed arrays a token.
+   */
+  candidates?: "all" | "last";
   sampling: StepSampling;
   /** What a study wants back. Prefill only. */
   study?: { logits?: "all" | "last"; hidden?: boolean; scores?: boolean };
@@ -120,6 +128,8 @@ export interface StepSequence {
 export interface StepInput {
   images: StepImage[];
   sequences: StepSequence[];
+  /** Pages to copy before any layer runs, [n * 2]: from, to. No page may be written twice, or read and written. */
+  copies?: Int32Array;
 }
 
 /** The best tokens of one row after adjustment: at most 64, by descending logit, ties by ascending id. */
@@ -130,10 +140,26 @@ export interface Candidates {
   logSumExp: number;
 }
 
+/** What one forward pass gave one sequence. */
+export interface StepToken {
+  /** Index into `StepInput.sequences`. */
+  sequence: number;
+  /**
+   * The token that the native sampler chose: the sequence goes on, unless it is a stop id. Absent where the caller is to
+   * choose it: the sequence's last pass of this step (its burst is over, or `yield` came).
+   */
+  token?: number;
+  /** What it was, or is to be, chosen from. With `candidates: "last"` only where `token` is absent. */
+  candidates?: Candidates;
+}
+
 export interface StepResult {
-  /** Tokens chosen natively: at most `burst - 1`, fewer when a stop id came. */
+  /** Tokens chosen natively: at most `burst - 1`, fewer when a stop id or `yield` came. */
   tokens: Int32Array;
-  /** One per forward pass; the last one's token is yet to be chosen, unless a stop id ended the burst. */
+  /**
+   * One per forward pass, or of the last alone (`StepSequence.candidates`); the last one's token is yet to be chosen,
+   * unless a stop id ended the burst.
+   */
   candidates: Candidates[];
   /** Per cut: survivors as indices among the sequence's image tokens, ascending; scores of those alive before it. */
   cuts: { kept: Uint32Array; scores?: Float32Array }[];
@@ -152,8 +178,11 @@ export interface StepResult {
 export interface StepOutput {
   images: { features?: Float32Array; vision?: Float32Array }[];
   sequences: StepResult[];
-  /** Milliseconds spent on vision (tower and projector), prefill and decode. */
-  timings: { vision: number; prefill: number; decode: number };
+  /**
+   * Milliseconds spent on vision (tower and projector), prefill and decode; `idle`: those that the engine's thread spent
+   * between the end of the step before and the start of this one, 0 for the first.
+   */
+  timings: { vision: number; prefill: number; decode: number; idle: number };
 }
 
 /** A device's library, `libhimap-<name>.so`. */
@@ -184,8 +213,21 @@ export interface NativeEngineInfo {
 
 export interface NativeEngine {
   readonly info: NativeEngineInfo;
-  /** Runs all sequences one step further, on the engine's own thread. Steps run in the order of the calls. */
-  step(input: StepInput): Promise<StepOutput>;
+  /**
+   * Runs all sequences one step further, on the engine's own thread: prompts first, then passes of one row per sequence
+   * until the last burst is over. Steps run in the order of the calls.
+   *
+   * `onTokens` gets what the passes gave, in their order, while the step goes on, and all of it before the promise
+   * settles. The engine never waits for it: passes that end while JavaScript is busy come together in one call. After the
+   * last token of a sequence its pages are not touched by this step any more. What it throws, the promise rejects with
+   * once the step has ended, and it is not called again.
+   */
+  step(input: StepInput, onTokens?: (tokens: StepToken[]) => void): Promise<StepOutput>;
+  /**
+   * Ends the oldest step that has not ended at its next token: every sequence that still runs makes the pass that is under
+   * way (at least one), and its token is left to the caller. Steps behind it run whole; without one, nothing happens.
+   */
+  yield(): void;
   /** Makes the step that runs, and those that wait, end early with ERR_ABORTED. */
   interrupt(): void;
   /** Ends the thread and frees everything once the running step has ended. Idempotent. */
@@ -200,6 +242,13 @@ export interface BackendReport {
   path: string;
   /** As `NativeEngineInfo.simd`. */
   detail?: string;
+}
+
+/** Memory of a device, in bytes. */
+export interface DeviceMemory {
+  /** What could be had now. */
+  free: number;
+  total: number;
 }
 
 export interface NativeModule {
@@ -218,6 +267,11 @@ export interface NativeModule {
    */
   memoryOf(manifest: string, rows: number, images: number): { vectors: number; workspace: number };
   backends(): BackendReport[];
+  /**
+   * The memory of a backend's device: a card's own, or what the system and its control group leave this process.
+   * `undefined` where it is not known. Asking a card wakes it, which takes a moment.
+   */
+  deviceMemory(backend: BackendName): DeviceMemory | undefined;
   /** Resize, pad or crop and normalise on the module's own threads. */
   preprocess(job: PreprocessJob): Promise<Preprocessed>;
   /**

@@ -1,8 +1,9 @@
 /** A native module without native code: deterministic candidates, and checks of everything that crosses. */
 
 import type {
-  Candidates, NativeEngine, NativeModule, NativeStage, PlanJob, StepInput, StepOutput, StepSequence,
+  Candidates, NativeEngine, NativeModule, NativeStage, PlanJob, StepInput, StepOutput, StepResult, StepSequence, StepToken,
 } from "../../lib/binding/native.js";
+import { chooseToken } from "../../lib/sampling/sampler.js";
 
 const pageTokens = 32;
 
@@ -35,7 +36,7 @@ export interface FakeOptions {
   vocabulary?: number;
   layers?: number;
   hidden?: number;
-  /** Milliseconds that a step takes; 0: a turn of the event loop. */
+  /** Milliseconds that a pass takes; 0: a turn of the event loop. */
   delay?: () => number;
   /** Called before each step; what it throws the step rejects with. */
   before?: (step: number, input: StepInput) => void;
@@ -48,22 +49,33 @@ export class FakeEngine implements NativeEngine {
   readonly log: StepInput[] = [];
   steps = 0;
   interrupts = 0;
+  yields = 0;
   closed = false;
   readonly #options: FakeOptions;
   /** Hash of what was cached, by the sequence's first page. */
   readonly #cache = new Map<number, { hash: number; tokens: number; generated: number }>();
   #queue: Promise<unknown> = Promise.resolve();
   #interrupt: (() => void) | undefined;
+  /** Steps asked for and ended, and the last step that is to end at its next token. */
+  #asked = 0;
+  #ended = 0;
+  #yielded = 0;
 
   constructor(options: FakeOptions = {}) {
     this.#options = options;
   }
 
-  step(input: StepInput): Promise<StepOutput> {
+  step(input: StepInput, onTokens: (tokens: StepToken[]) => void = () => {}): Promise<StepOutput> {
     if (this.closed) return Promise.reject(Object.assign(new Error("closed"), { code: "ERR_DISPOSED" }));
-    const run = this.#queue.then(() => this.#run(input));
+    const ticket = ++this.#asked;
+    const run = this.#queue.then(() => this.#run(input, ticket, onTokens)).finally(() => (this.#ended = ticket));
     this.#queue = run.catch(() => {});
     return run;
+  }
+
+  yield(): void {
+    this.yields += 1;
+    this.#yielded = Math.min(this.#ended + 1, this.#asked);
   }
 
   interrupt(): void {
@@ -77,11 +89,28 @@ export class FakeEngine implements NativeEngine {
     await this.#queue;
   }
 
-  async #run(input: StepInput): Promise<StepOutput> {
+  async #run(input: StepInput, ticket: number, onTokens: (tokens: StepToken[]) => void): Promise<StepOutput> {
     this.log.push(input);
     const step = this.steps++;
     this.#options.before?.(step, input);
-    await new Promise<void>((resolve, reject) => {
+    await this.#pass();
+    const pages = input.sequences.flatMap(({ stages }) => stages.flatMap((stage) => [...stage.pages]));
+    if (new Set(pages).size !== pages.length) complain("a page belongs to two sequences or layers");
+    const { hidden = 8 } = this.#options;
+    const sequences = await this.#burst(input.sequences, () => this.#yielded >= ticket, onTokens);
+    return {
+      images: input.images.map(({ returnFeatures, returnVision, pixels, features }) => ({
+        ...(returnFeatures && { features: features ?? new Float32Array(64 * hidden).fill(pixels![0]!) }),
+        ...(returnVision && { vision: new Float32Array(64) }),
+      })),
+      sequences,
+      timings: { vision: 1, prefill: 2, decode: 3, idle: 0 },
+    };
+  }
+
+  /** The time of one pass. */
+  #pass(): Promise<void> {
+    return new Promise<void>((resolve, reject) => {
       const delay = this.#options.delay?.() ?? 0;
       const timer = delay > 0 ? setTimeout(resolve, delay) : setImmediate(resolve);
       this.#interrupt = () => {
@@ -90,16 +119,47 @@ export class FakeEngine implements NativeEngine {
         reject(Object.assign(new Error("interrupted"), { code: "ERR_ABORTED" }));
       };
     }).finally(() => (this.#interrupt = undefined));
-    const pages = input.sequences.flatMap(({ stages }) => stages.flatMap((stage) => [...stage.pages]));
-    if (new Set(pages).size !== pages.length) complain("a page belongs to two sequences or layers");
-    const { hidden = 8 } = this.#options;
+  }
+
+  /** Every sequence until its burst is over, as native/engine/engine.cc does it. */
+  async #burst(sequences: readonly StepSequence[], yielded: () => boolean, onTokens: (tokens: StepToken[]) => void): Promise<StepResult[]> {
+    const results: StepResult[] = [];
+    const tokens: number[][] = sequences.map(() => []);
+    let running = sequences.map((row, index) => ({ index, row, passes: 1 }));
+    for (;;) {
+      const events: StepToken[] = [];
+      const next: typeof running = [];
+      for (const { index, row, passes } of running) {
+        const { stop, burst, candidates: wanted = "all", sampling } = sequences[index]!;
+        const result = this.#advance(row);
+        const candidates = result.candidates[0]!;
+        const position = row.positions.at(-1)! + 1;
+        const token = passes < burst && !yielded() ? candidates.ids[chooseToken(candidates, sampling, position)]! : undefined;
+        const shown = wanted === "all" || token === undefined ? [candidates] : [];
+        events.push({ sequence: index, ...(token !== undefined && { token }), ...(shown[0] && { candidates: shown[0] }) });
+        if (token !== undefined) tokens[index]!.push(token);
+        results[index] = { ...(results[index] ?? result), candidates: [...(results[index]?.candidates ?? []), ...shown] };
+        if (token === undefined || stop.includes(token)) continue;
+        next.push({ index, row: this.#following(row, token, position), passes: passes + 1 });
+      }
+      onTokens(events);
+      if (next.length === 0) return results.map((result, i) => ({ ...result, tokens: Int32Array.from(tokens[i]!) }));
+      running = next;
+      await this.#pass();
+    }
+  }
+
+  /** The decode row behind a row or a prompt. */
+  #following(row: StepSequence, token: number, position: number): StepSequence {
+    const { tokens } = this.#cache.get(row.stages.find(({ pages }) => pages.length > 0)?.pages[0] ?? -1)!;
     return {
-      images: input.images.map(({ returnFeatures, returnVision, pixels, features }) => ({
-        ...(returnFeatures && { features: features ?? new Float32Array(64 * hidden).fill(pixels![0]!) }),
-        ...(returnVision && { vision: new Float32Array(64) }),
-      })),
-      sequences: input.sequences.map((sequence) => this.#advance(sequence)),
-      timings: { vision: 1, prefill: 2, decode: 3 },
+      ...row,
+      phase: "decode",
+      ids: Int32Array.of(token),
+      positions: Int32Array.of(position),
+      spans: new Int32Array(0),
+      cuts: [],
+      stages: row.stages.map((stage, i) => ({ ...stage, cached: i === 0 ? tokens : stage.cached })),
     };
   }
 
@@ -168,5 +228,6 @@ export function fakeModule(options: FakeOptions = {}, engine = new FakeEngine(op
     }),
     open: async () => engine,
     memoryOf: () => ({ vectors: 0, workspace: 0 }),
+    deviceMemory: () => ({ free: 2 ** 32, total: 2 ** 33 }),
   };
 }
