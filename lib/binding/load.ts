@@ -114,6 +114,7 @@ function adoptModule(native: NativeModule): NativeModule {
     plan: adopting(native.plan),
     memoryOf: adopting(native.memoryOf),
     backends: adopting(native.backends),
+    deviceMemory: adopting(native.deviceMemory),
     preprocess: adoptingAsync(native.preprocess),
     open: async (...args) => adoptEngine(await open(...args)),
   };
@@ -122,7 +123,8 @@ function adoptModule(native: NativeModule): NativeModule {
 function adoptEngine(engine: NativeEngine): NativeEngine {
   return {
     info: engine.info,
-    step: adoptingAsync((input) => engine.step(input)),
+    step: adoptingAsync((input, onTokens) => engine.step(input, onTokens)),
+    yield: adopting(() => engine.yield()),
     interrupt: adopting(() => engine.interrupt()),
     close: adoptingAsync(() => engine.close()),
   };

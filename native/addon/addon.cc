@@ -17,6 +17,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("plan", Napi::Function::New<himap::guarded<himap::plan>>(env, "plan"));
   exports.Set("memoryOf", Napi::Function::New<himap::guarded<himap::memory_of>>(env, "memoryOf"));
   exports.Set("backends", Napi::Function::New<himap::guarded<himap::backends>>(env, "backends"));
+  exports.Set("deviceMemory", Napi::Function::New<himap::guarded<himap::device_memory>>(env, "deviceMemory"));
   exports.Set("preprocess", Napi::Function::New<himap::guarded<himap::preprocess_image>>(env, "preprocess"));
   exports.Set("open", Napi::Function::New<himap::guarded<himap::open_engine>>(env, "open"));
   return exports;

@@ -2,9 +2,7 @@
 
 #include <dlfcn.h>
 
-#include <algorithm>
 #include <atomic>
-#include <iterator>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -13,6 +11,7 @@
 #include "native/addon/async.h"
 #include "native/addon/read.h"
 #include "native/addon/step_convert.h"
+#include "native/addon/token_stream.h"
 #include "native/engine/engine.h"
 
 namespace himap {
@@ -32,6 +31,12 @@ class EngineOwner : public Shutdown {
     cancelled = true;
     const std::lock_guard<std::mutex> lock(mutex_);
     if (engine_) engine_->interrupt(tickets.load());
+  }
+
+  /** Ends the first step that has not ended at its next token. */
+  void yield() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (engine_) engine_->yield(tickets.load());
   }
 
   void place(std::unique_ptr<Engine> engine) {
@@ -66,27 +71,17 @@ struct EngineHandle {
   }
 };
 
-DType parse_kv_type(const Fields& fields) {
-  const std::string name = fields.string("kvType");
-  if (name == "f32") return DType::kF32;
-  if (name == "f16") return DType::kF16;
-  if (name == "bf16") return DType::kBF16;
-  fail(Code::ERR_INVALID_ARG, "[open] expected \"f32\", \"f16\" or \"bf16\" for kvType but received \"" + name + "\"");
-}
-
 EngineOptions parse_options(const Napi::Value& value) {
   require(value.IsObject(), Code::ERR_INVALID_ARG, "[open] expected an object for options but received " + describe(value));
   const Fields fields{"open", value.As<Napi::Object>()};
   EngineOptions options;
   options.library_folder = addon_folder();
-  options.backend = fields.string("backend");
-  require(std::find(std::begin(kBackendNames), std::end(kBackendNames), options.backend) != std::end(kBackendNames), Code::ERR_INVALID_ARG,
-          "[open] expected \"cpu\" or \"cuda\" for backend but received \"" + options.backend + "\"");
+  options.backend = read_backend_name("open", fields.object.Get("backend"));
   options.threads = static_cast<int32_t>(fields.integer("threads", 0, 1024));
   const std::string weights = fields.string("weights");
   require(weights == "map" || weights == "copy", Code::ERR_INVALID_ARG, "[open] expected \"map\" or \"copy\" for weights but received \"" + weights + "\"");
   options.copy_weights = weights == "copy";
-  options.kv_type = parse_kv_type(fields);
+  options.kv_type = read_kv_type("open", fields.object.Get("kvType"));
   options.kv_pages = fields.integer("kvPages", 1, int64_t{1} << 30);
   return options;
 }
@@ -104,15 +99,25 @@ Napi::Object info_object(Napi::Env env, const EngineInfo& info) {
 Napi::Value step(const Napi::CallbackInfo& info, const EngineHandle& handle) {
   auto input = std::make_shared<StepInput>(read_step(argument_fields("step", info)));
   auto output = std::make_shared<StepOutput>();
+  std::shared_ptr<TokenStream> stream;
+  if (!info[1].IsUndefined()) {
+    require(info[1].IsFunction(), Code::ERR_INVALID_ARG, "[step] expected a function for onTokens but received " + describe(info[1]));
+    stream = std::make_shared<TokenStream>(handle.data, info[1].As<Napi::Function>());
+  }
   const std::shared_ptr<EngineOwner> owner = handle.owner;
   const uint64_t ticket = ++owner->tickets;
   return run_async(
       *handle.data, owner->thread,
-      [owner, input, output, ticket] {
+      [owner, input, output, stream, ticket] {
         require(owner->engine() != nullptr, Code::ERR_DISPOSED, "[step] the engine is closed");
-        *output = owner->engine()->step(*input, ticket);
+        OnTokens on_tokens;
+        if (stream) on_tokens = [&stream](std::vector<StepToken>&& tokens) { TokenStream::push(stream, std::move(tokens)); };
+        *output = owner->engine()->step(*input, ticket, on_tokens);
       },
-      [output](Napi::Env env) { return write_step(env, *output); });
+      [output, stream](Napi::Env env) {
+        if (stream) stream->rethrow();
+        return write_step(env, *output);
+      });
 }
 
 Napi::Value close(const EngineHandle& handle) {
@@ -141,6 +146,10 @@ Napi::Object engine_object(Napi::Env env, std::shared_ptr<AddonData> data, std::
   };
   object.Set("info", info_object(env, handle->owner->engine()->info()));
   method("step", step);
+  method("yield", [](const Napi::CallbackInfo& info, const EngineHandle& held) -> Napi::Value {
+    held.owner->yield();
+    return info.Env().Undefined();
+  });
   method("interrupt", [](const Napi::CallbackInfo& info, const EngineHandle& held) -> Napi::Value {
     held.owner->interrupt();
     return info.Env().Undefined();

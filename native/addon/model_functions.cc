@@ -21,14 +21,6 @@ constexpr int64_t kMaxCount = int64_t{1} << 31;
 constexpr int64_t kMaxHeads = 1 << 20;  // and of a head's dimension
 constexpr int64_t kMaxImages = 1 << 16;
 
-DType kv_type_of(const Napi::Value& value) {
-  const std::string name = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
-  if (name == "f32") return DType::kF32;
-  if (name == "f16") return DType::kF16;
-  if (name == "bf16") return DType::kBF16;
-  fail(Code::ERR_INVALID_ARG, "[pageBytes] expected \"f32\", \"f16\" or \"bf16\" for kvType but received " + describe(value));
-}
-
 int64_t integer_argument(const Napi::CallbackInfo& info, size_t index, const char* where, int64_t most) {
   const Napi::Value value = info[index];
   const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
@@ -72,7 +64,7 @@ Napi::Value plan(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value page_bytes(const Napi::CallbackInfo& info) {
-  const KvLayout layout{kv_type_of(info[2]), static_cast<int32_t>(integer_argument(info, 0, "pageBytes", kMaxHeads)),
+  const KvLayout layout{read_kv_type("pageBytes", info[2]), static_cast<int32_t>(integer_argument(info, 0, "pageBytes", kMaxHeads)),
                         static_cast<int32_t>(integer_argument(info, 1, "pageBytes", kMaxHeads))};
   return Napi::Number::New(info.Env(), static_cast<double>(layout.page_bytes()));
 }
@@ -103,6 +95,15 @@ Napi::Value backends(const Napi::CallbackInfo& info) {
     if (!probe.detail.empty()) one.Set("detail", probe.detail);
     out.Set(out.Length(), one);
   }
+  return out;
+}
+
+Napi::Value device_memory(const Napi::CallbackInfo& info) {
+  const std::optional<DeviceMemory> memory = device_memory(addon_folder(), read_backend_name("deviceMemory", info[0]));
+  if (!memory) return info.Env().Undefined();
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("free", static_cast<double>(memory->free));
+  out.Set("total", static_cast<double>(memory->total));
   return out;
 }
 

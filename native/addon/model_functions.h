@@ -9,6 +9,7 @@ Napi::Value plan(const Napi::CallbackInfo& info);
 Napi::Value page_bytes(const Napi::CallbackInfo& info);
 Napi::Value memory_of(const Napi::CallbackInfo& info);
 Napi::Value backends(const Napi::CallbackInfo& info);
+Napi::Value device_memory(const Napi::CallbackInfo& info);
 
 /** The codes of native/core/status.h, for a test to compare with lib/errors.cts. */
 Napi::Array error_codes(Napi::Env env);

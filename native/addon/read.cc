@@ -1,7 +1,10 @@
 #include "native/addon/read.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 
+#include "native/backend/backend.h"
 #include "native/core/status.h"
 
 namespace himap {
@@ -10,6 +13,11 @@ namespace {
 [[noreturn]] void mismatch(const Fields& fields, const std::string& expected, const char* name, const Napi::Value& value) {
   fail(Code::ERR_INVALID_ARG,
        std::string("[") + fields.where + "] expected " + expected + " for " + name + " but received " + describe(value));
+}
+
+/** A string itself, and what anything else is. */
+std::string quoted(const Napi::Value& value) {
+  return value.IsString() ? "\"" + value.As<Napi::String>().Utf8Value() + "\"" : describe(value);
 }
 
 }  // namespace
@@ -82,6 +90,21 @@ std::vector<uint8_t> Fields::bytes(const char* name) const {
     mismatch(*this, "a Uint8Array", name, value);
   const auto array = value.As<Napi::Uint8Array>();
   return std::vector<uint8_t>(array.Data(), array.Data() + array.ElementLength());
+}
+
+DType read_kv_type(const char* where, const Napi::Value& value) {
+  const std::string name = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
+  if (name == "f32") return DType::kF32;
+  if (name == "f16") return DType::kF16;
+  if (name == "bf16") return DType::kBF16;
+  fail(Code::ERR_INVALID_ARG, std::string("[") + where + "] expected \"f32\", \"f16\" or \"bf16\" for kvType but received " + quoted(value));
+}
+
+std::string read_backend_name(const char* where, const Napi::Value& value) {
+  const std::string name = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
+  const bool known = std::find(std::begin(kBackendNames), std::end(kBackendNames), name) != std::end(kBackendNames);
+  require(known, Code::ERR_INVALID_ARG, std::string("[") + where + "] expected \"cpu\" or \"cuda\" for backend but received " + quoted(value));
+  return name;
 }
 
 Fields argument_fields(const char* where, const Napi::CallbackInfo& info) {

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/types.h"
+
 namespace himap {
 
 // Each throws ERR_INVALID_ARG, `[where] expected X for name but received Z`, when the field is missing or something else.
@@ -27,6 +29,12 @@ struct Fields {
 
 // The first argument, which must be an object.
 Fields argument_fields(const char* where, const Napi::CallbackInfo& info);
+
+// "f32", "f16" or "bf16", named kvType: the storage type of the KV pool.
+DType read_kv_type(const char* where, const Napi::Value& value);
+
+// The name of one of kBackendNames.
+std::string read_backend_name(const char* where, const Napi::Value& value);
 
 // What a value is, for an error message.
 std::string describe(const Napi::Value& value);

@@ -140,6 +140,11 @@ StepSequence read_sequence(const Fields& fields) {
   if (present(object, "allowed")) sequence.allowed = unsigned_ints(object, "allowed");
   sequence.stop = ints(object, "stop");
   sequence.burst = fields.integer("burst", 1, 1 << 20);
+  if (present(object, "candidates")) {
+    const std::string candidates = fields.string("candidates");
+    if (candidates != "all" && candidates != "last") bad("all or last", "candidates", object.Get("candidates"));
+    sequence.all_candidates = candidates == "all";
+  }
   sequence.sampling = read_sampling(object);
   sequence.return_scores = flag(object, "returnScores");
   if (present(object, "study")) {
@@ -172,17 +177,19 @@ Napi::Array list_of_floats(Napi::Env env, const std::vector<std::vector<float>>&
   return out;
 }
 
+Napi::Object write_candidates(Napi::Env env, const Candidates& candidates) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("ids", typed<Napi::Int32Array>(env, candidates.ids));
+  out.Set("logits", typed<Napi::Float32Array>(env, candidates.logits));
+  out.Set("logSumExp", static_cast<double>(candidates.log_sum_exp));
+  return out;
+}
+
 Napi::Object write_result(Napi::Env env, const StepResult& result) {
   Napi::Object out = Napi::Object::New(env);
   out.Set("tokens", typed<Napi::Int32Array>(env, result.tokens));
   Napi::Array candidates = Napi::Array::New(env, result.candidates.size());
-  for (uint32_t i = 0; i < result.candidates.size(); ++i) {
-    Napi::Object one = Napi::Object::New(env);
-    one.Set("ids", typed<Napi::Int32Array>(env, result.candidates[i].ids));
-    one.Set("logits", typed<Napi::Float32Array>(env, result.candidates[i].logits));
-    one.Set("logSumExp", static_cast<double>(result.candidates[i].log_sum_exp));
-    candidates.Set(i, one);
-  }
+  for (uint32_t i = 0; i < result.candidates.size(); ++i) candidates.Set(i, write_candidates(env, result.candidates[i]));
   out.Set("candidates", candidates);
   Napi::Array cuts = Napi::Array::New(env, result.cuts.size());
   for (uint32_t i = 0; i < result.cuts.size(); ++i) {
@@ -206,7 +213,24 @@ StepInput read_step(const Fields& fields) {
   StepInput input;
   each(fields.object, "images", [&](const Fields& image) { input.images.push_back(read_image(image)); });
   each(fields.object, "sequences", [&](const Fields& sequence) { input.sequences.push_back(read_sequence(sequence)); });
+  if (present(fields.object, "copies")) {
+    const std::vector<int32_t> pairs = ints(fields.object, "copies");
+    require(pairs.size() % 2 == 0, Code::ERR_INVALID_ARG, "[step] copies must have two values each");
+    for (size_t i = 0; i < pairs.size(); i += 2) input.copies.push_back({pairs[i], pairs[i + 1]});
+  }
   return input;
+}
+
+Napi::Value write_tokens(Napi::Env env, const std::vector<StepToken>& tokens) {
+  Napi::Array out = Napi::Array::New(env, tokens.size());
+  for (uint32_t i = 0; i < tokens.size(); ++i) {
+    Napi::Object one = Napi::Object::New(env);
+    one.Set("sequence", static_cast<double>(tokens[i].sequence));
+    if (tokens[i].token) one.Set("token", *tokens[i].token);
+    if (tokens[i].candidates) one.Set("candidates", write_candidates(env, *tokens[i].candidates));
+    out.Set(i, one);
+  }
+  return out;
 }
 
 Napi::Value write_step(Napi::Env env, const StepOutput& output) {
@@ -226,6 +250,7 @@ Napi::Value write_step(Napi::Env env, const StepOutput& output) {
   timings.Set("vision", output.timings.vision);
   timings.Set("prefill", output.timings.prefill);
   timings.Set("decode", output.timings.decode);
+  timings.Set("idle", output.timings.idle);
   out.Set("timings", timings);
   return out;
 }

@@ -4,6 +4,8 @@
 
 #include <napi.h>
 
+#include <vector>
+
 #include "native/addon/read.h"
 #include "native/engine/step.h"
 
@@ -12,5 +14,7 @@ namespace himap {
 StepInput read_step(const Fields& fields);
 
 Napi::Value write_step(Napi::Env env, const StepOutput& output);
+
+Napi::Value write_tokens(Napi::Env env, const std::vector<StepToken>& tokens);
 
 }  // namespace himap

@@ -43,6 +43,15 @@ BackendProbe probe_backend(const std::string& folder, const std::string& name) {
   return probe;
 }
 
+std::optional<DeviceMemory> device_memory(const std::string& folder, const std::string& name) {
+  try {
+    DeviceMemory memory{};
+    if (load_backend(folder, name).memory(&memory.free, &memory.total) == 0) return memory;
+  } catch (const std::exception&) {  // not a backend that can be used here: `probe_backend` says why
+  }
+  return std::nullopt;
+}
+
 Backend::Backend(const BackendApi& api, const DeviceOptions& options, std::chrono::milliseconds watchdog)
     : api_(api), watchdog_(watchdog) {
   char reason[256] = "";

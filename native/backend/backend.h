@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,6 +31,14 @@ BackendProbe probe_backend(const std::string& folder, const std::string& name);
 
 /** How long a device may work without finishing before it counts as lost. */
 constexpr std::chrono::milliseconds kWatchdog{60'000};
+
+struct DeviceMemory {
+  int64_t free;
+  int64_t total;
+};
+
+/** The memory of a backend's device, in bytes; none where it cannot be told. Never throws. */
+std::optional<DeviceMemory> device_memory(const std::string& folder, const std::string& name);
 
 class Backend {
  public:

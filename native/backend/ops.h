@@ -29,7 +29,7 @@
 namespace himap {
 
 /** Raised with every change of a struct or of the table: a stale library is refused. */
-constexpr uint32_t kBackendAbi = 3;
+constexpr uint32_t kBackendAbi = 4;
 
 struct Device;
 
@@ -57,12 +57,21 @@ enum class WeightLayout : int32_t {
   kGateUp = 1,   // two parts of one shape, gate and up, for Epilogue::kSwiGlu
 };
 
+// The operations: name and parameters (kernels/<name>/<name>.h). Backends declare and list theirs by this.
+#define HIMAP_OPERATIONS(X)                                                                            \
+  X(patch_embed, PatchEmbedParams) X(embed, EmbedParams) X(norm, NormParams) X(linear, LinearParams)    \
+  X(logits, LogitsParams) X(rope_kv, RopeKvParams) X(attention_prefill, AttentionPrefillParams)         \
+  X(attention_decode, AttentionDecodeParams) X(select, SelectParams) X(gather, GatherParams)            \
+  X(candidates, CandidatesParams)
+
 struct BackendApi {
   uint32_t abi;
   const char* name;
 
   /** kOk if the device can be used here; else the reason goes to `reason`. */
   int32_t (*probe)(char* reason, size_t reason_bytes, char* detail, size_t detail_bytes);
+  /** Bytes of the device's memory that could be had now, and in all; ERR_INTERNAL where it cannot be told. */
+  int32_t (*memory)(int64_t* free, int64_t* total);
   int32_t (*open)(const DeviceOptions* options, Device** device, DeviceInfo* info, char* reason, size_t reason_bytes);
   void (*close)(Device* device);
   const char* (*last_error)(Device* device);
@@ -71,6 +80,7 @@ struct BackendApi {
   void (*release)(Device* device, void* buffer);
   int32_t (*upload)(Device* device, void* to, const void* from, size_t bytes);
   int32_t (*download)(Device* device, void* to, const void* from, size_t bytes);
+  int32_t (*copy)(Device* device, void* to, const void* from, size_t bytes);  // within the device; no overlap
   int32_t (*upload_activations)(Device* device, void* to, const float* from, int64_t elements);
   int32_t (*download_activations)(Device* device, float* to, const void* from, int64_t elements);
   int32_t (*poll)(Device* device, int32_t* idle);  // 1 in `idle` once everything asked for is done; never waits
@@ -79,17 +89,9 @@ struct BackendApi {
   int32_t (*weight_import)(Device* device, const WeightPart* parts, int32_t n, WeightLayout layout, Weight** weight);
   void (*weight_release)(Device* device, Weight* weight);
 
-  int32_t (*patch_embed)(Device* device, const PatchEmbedParams* params);
-  int32_t (*embed)(Device* device, const EmbedParams* params);
-  int32_t (*norm)(Device* device, const NormParams* params);
-  int32_t (*linear)(Device* device, const LinearParams* params);
-  int32_t (*logits)(Device* device, const LogitsParams* params);
-  int32_t (*rope_kv)(Device* device, const RopeKvParams* params);
-  int32_t (*attention_prefill)(Device* device, const AttentionPrefillParams* params);
-  int32_t (*attention_decode)(Device* device, const AttentionDecodeParams* params);
-  int32_t (*select)(Device* device, const SelectParams* params);
-  int32_t (*gather)(Device* device, const GatherParams* params);
-  int32_t (*candidates)(Device* device, const CandidatesParams* params);
+#define HIMAP_OPERATION(name, Params) int32_t (*name)(Device* device, const Params* params);
+  HIMAP_OPERATIONS(HIMAP_OPERATION)
+#undef HIMAP_OPERATION
 };
 
 }  // namespace himap

@@ -7,12 +7,6 @@
 namespace himap {
 namespace {
 
-std::vector<Stage> stages_of(const StepSequence& sequence, int64_t layers) {
-  PlanJob job{.layers = layers, .length = sequence.rows(), .image_tokens = sequence.image_rows(), .new_tokens = 0, .cuts = {}};
-  for (const StepCut& cut : sequence.cuts) job.cuts.push_back({cut.before, cut.keep});
-  return plan_stages(job);
-}
-
 void append_rows(PrefillBatch& batch, const StepSequence& sequence, int64_t image_tokens) {
   const auto first = static_cast<int64_t>(batch.source.size());
   const int64_t rows = sequence.rows();
@@ -75,6 +69,12 @@ void lay_out(SumsLayout& sums, const Segment& segment, int64_t heads, int32_t se
 }
 
 }  // namespace
+
+std::vector<Stage> stages_of(const StepSequence& sequence, int64_t layers) {
+  PlanJob job{.layers = layers, .length = sequence.rows(), .image_tokens = sequence.image_rows(), .new_tokens = 0, .cuts = {}};
+  for (const StepCut& cut : sequence.cuts) job.cuts.push_back({cut.before, cut.keep});
+  return plan_stages(job);
+}
 
 int32_t query_tiles(int64_t rows) { return static_cast<int32_t>((rows + kQueryTile - 1) / kQueryTile); }
 

@@ -23,6 +23,9 @@ struct Segment {
   std::vector<int32_t> row_slot;     // (rows) index in the stage's cache
 };
 
+/** What each stage of a prompt holds after its prefill. */
+std::vector<Stage> stages_of(const StepSequence& sequence, int64_t layers);
+
 struct PrefillBatch {
   std::vector<const StepSequence*> sequences;
   std::vector<std::vector<Stage>> stages;  // per sequence

@@ -1,11 +1,13 @@
 // A model on a device with its KV pool. Knows nothing of Node: the addon, the native tests and the replay runner all
-// drive it. One thread at a time, except `interrupt`.
+// drive it. One thread at a time, except `interrupt` and `yield`.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "native/engine/decoder.h"
@@ -42,20 +44,20 @@ class Engine {
   EngineInfo info() const;
 
   /**
-   * Runs every sequence one step further. `ticket` numbers the steps in the order in which they were asked for.
+   * Runs every sequence one step further. `ticket` numbers the steps from 1, in the order in which they were asked for.
+   * `on_tokens` (or none) gets what each pass gave; what it throws ends the step.
    * Errors: ERR_INVALID_ARG (nothing has run), ERR_ABORTED (after `interrupt`), what the backend reports.
    */
-  StepOutput step(const StepInput& input, uint64_t ticket);
+  StepOutput step(const StepInput& input, uint64_t ticket, const OnTokens& on_tokens = nullptr);
 
   /** Every step with a ticket up to this one ends early with ERR_ABORTED. Any thread. */
   void interrupt(uint64_t ticket) { interrupted_.store(ticket); }
 
+  /** The first step that has not ended, if its ticket is at most `last`, ends at its next token. Any thread. */
+  void yield(uint64_t last) { yielded_.store(std::min(ended_.load() + 1, last)); }
+
  private:
   Engine(const Manifest& manifest, const EngineOptions& options, const Model::Progress& progress);
-
-  void check_input(const StepInput& input) const;
-  void check_sequence(const StepSequence& sequence, size_t index, size_t images) const;
-  void decode_bursts(const StepInput& input, std::vector<StepResult>& results, const std::function<void()>& check);
 
   Backend backend_;
   Model model_;
@@ -64,6 +66,9 @@ class Engine {
   Decoder decoder_;
   Buffer features_;
   std::atomic<uint64_t> interrupted_{0};
+  std::atomic<uint64_t> yielded_{0};
+  std::atomic<uint64_t> ended_{0};
+  std::optional<std::chrono::steady_clock::time_point> ended_at_;
 };
 
 /** Bytes of activations that a step of `rows` prefill rows and `images` images takes on the CPU. */

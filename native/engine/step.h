@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,6 +64,7 @@ struct StepSequence {
   std::vector<uint32_t> allowed;  // (ceil(vocabulary / 32)), or empty
   std::vector<int32_t> stop;
   int64_t burst = 1;
+  bool all_candidates = true;
   StepSampling sampling;
   bool study = false;  // any of the three below
   bool study_logits_all = false;
@@ -84,9 +87,15 @@ struct StepImage {
   bool return_vision = false;
 };
 
+struct StepCopy {
+  int32_t from = 0;
+  int32_t to = 0;
+};
+
 struct StepInput {
   std::vector<StepImage> images;
   std::vector<StepSequence> sequences;
+  std::vector<StepCopy> copies;
 };
 
 struct Candidates {
@@ -94,6 +103,15 @@ struct Candidates {
   std::vector<float> logits;
   float log_sum_exp = 0;
 };
+
+struct StepToken {
+  size_t sequence = 0;
+  std::optional<int32_t> token;
+  std::optional<Candidates> candidates;
+};
+
+/** Gets what each pass gave, on the engine's thread. */
+using OnTokens = std::function<void(std::vector<StepToken>&&)>;
 
 struct StepCutResult {
   std::vector<uint32_t> kept;
@@ -120,6 +138,7 @@ struct StepTimings {
   double vision = 0;  // milliseconds
   double prefill = 0;
   double decode = 0;
+  double idle = 0;
 };
 
 struct StepOutput {

@@ -15,6 +15,7 @@ class KvPool {
   int64_t pages() const { return pages_; }
   int64_t bytes() const { return pages_ * layout_.page_bytes(); }
   void* data() const { return buffer_.as<void>(); }
+  void* page(int32_t index) const { return buffer_.as<char>() + index * layout_.page_bytes(); }
 
  private:
   KvLayout layout_;

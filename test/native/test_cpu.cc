@@ -1,7 +1,11 @@
 // The CPU backend's device: opening, refusals, memory, threads, and the functions of a vector.
 #include <atomic>
+#include <filesystem>
+#include <fstream>
 #include <stdexcept>
+#include <utility>
 
+#include "native/backend/cpu/device.h"
 #include "native/backend/cpu/scratch.h"
 #include "native/backend/cpu/thread_pool.h"
 #include "test/native/cpu_fixture.h"
@@ -41,6 +45,64 @@ TEST("threads: one per processor by default, a number where asked, nonsense refu
   CHECK_EQ(Cpu("portable", 3).info.threads, 3);
   CHECK(Cpu("portable", -1).device == nullptr);
   CHECK(Cpu("portable", 100000).device == nullptr);
+}
+
+/** A folder with the files of a system, as /proc and /sys show them. */
+class FakeSystem {
+ public:
+  FakeSystem() { root = mkdtemp(name_); }
+  ~FakeSystem() { std::filesystem::remove_all(root); }
+  void write(const std::string& path, const std::string& text) const {
+    const std::filesystem::path full = root + path;
+    std::filesystem::create_directories(full.parent_path());
+    std::ofstream(full) << text;
+  }
+  std::pair<int64_t, int64_t> memory() const {
+    int64_t free = 0;
+    int64_t total = 0;
+    system_memory(free, total, root);
+    return {free, total};
+  }
+  std::string root;
+
+ private:
+  char name_[24] = "/tmp/himap-test-XXXXXX";
+};
+
+TEST("free memory: the system's, or what a control group leaves of it") {
+  using Memory = std::pair<int64_t, int64_t>;
+  const FakeSystem system;
+  const BackendApi& api = *himap_backend();
+  try {
+    system.memory();
+    CHECK(!"a system that tells nothing");
+  } catch (const Error& error) {
+    CHECK(error.code == Code::ERR_INTERNAL);
+  }
+  system.write("/proc/meminfo", "MemTotal:     1000 kB\nMemFree:  10 kB\nMemAvailable:      600 kB\nHugePages_Total: 0\n");
+  CHECK(system.memory() == Memory(600 << 10, 1000 << 10));
+
+  // Version 2: the group's own limit, less what it cannot give back; the one above has none.
+  system.write("/proc/self/cgroup", "0::/jobs/one\n");
+  system.write("/sys/fs/cgroup/jobs/memory.max", "max\n");
+  system.write("/sys/fs/cgroup/jobs/memory.current", "500000\n");
+  system.write("/sys/fs/cgroup/jobs/one/memory.max", "400000\n");
+  system.write("/sys/fs/cgroup/jobs/one/memory.current", "300000\n");
+  system.write("/sys/fs/cgroup/jobs/one/memory.stat", "anon 1\ninactive_file 100000\nactive_file 20000\n");
+  CHECK(system.memory() == Memory(220000, 400000));
+  system.write("/sys/fs/cgroup/jobs/memory.max", "510000\n");
+  CHECK(system.memory() == Memory(10000, 400000));
+
+  // Version 1, where the container sees its own group as the first one.
+  system.write("/proc/self/cgroup", "9:cpu:/\n4:memory:/docker/abc\n");
+  system.write("/sys/fs/cgroup/memory/memory.limit_in_bytes", "300000\n");
+  system.write("/sys/fs/cgroup/memory/memory.usage_in_bytes", "400000\n");
+  system.write("/sys/fs/cgroup/memory/memory.stat", "total_inactive_file 50000\n");
+  CHECK(system.memory() == Memory(0, 300000));
+
+  Memory real{-1, -1};
+  CHECK_EQ(api.memory(&real.first, &real.second), 0);
+  CHECK(real.first >= 0 && real.first <= real.second && real.second > 0);
 }
 
 TEST("memory is taken when it is touched, and refused when there is none") {

@@ -108,6 +108,8 @@ StepInput decodes() {
   input.sequences = {test::tiny_decode(4, 3), test::tiny_decode(5, 1, 8)};
   input.sequences[0].adjust = {{1, 2}, {0.5f, -0.5f}, {1.5f, 1.5f}};
   input.sequences[1].allowed.assign((test::kTinyVocabulary + 31) / 32, 0x0F0F0F0Fu);
+  input.sequences[0].all_candidates = false;
+  input.copies = {{0, 2 * test::kTinyPages - 1}};
   return input;
 }
 
@@ -116,7 +118,9 @@ std::vector<float> answer(Engine& engine) {
   std::vector<float> numbers;
   const auto add = [&](const auto& list) { numbers.insert(numbers.end(), list.begin(), list.end()); };
   for (const StepInput& input : {prompts(), decodes()}) {
-    const StepOutput output = engine.step(input, 1);
+    const StepOutput output = engine.step(input, 1, [&](std::vector<StepToken>&& tokens) {
+      for (const StepToken& token : tokens) numbers.push_back(static_cast<float>(token.token.value_or(-1)));
+    });
     for (const StepImageResult& image : output.images) add(image.features);
     for (const StepResult& result : output.sequences) {
       add(result.tokens);

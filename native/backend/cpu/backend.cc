@@ -3,11 +3,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <cstdio>
 #include <cstring>
-#include <exception>
 #include <memory>
-#include <new>
 #include <system_error>
 #include <thread>
 
@@ -20,46 +17,6 @@ namespace {
 
 constexpr int32_t kMaxThreads = 1024;
 
-void copy_text(char* to, size_t bytes, const char* text) {
-  if (to && bytes > 0) std::snprintf(to, bytes, "%s", text);
-}
-
-/** Runs fn; what it throws becomes a code and a sentence. */
-template <class Fn>
-int32_t guarded(char* reason, size_t reason_bytes, const Fn& fn) noexcept {
-  Code code = Code::ERR_INTERNAL;
-  try {
-    fn();
-    return static_cast<int32_t>(Code::kOk);
-  } catch (const Error& error) {
-    code = error.code;
-    copy_text(reason, reason_bytes, error.what());
-  } catch (const std::bad_alloc&) {
-    code = Code::ERR_OUT_OF_MEMORY;
-    copy_text(reason, reason_bytes, "[cpu] working memory could not be had");
-  } catch (const std::exception& error) {
-    copy_text(reason, reason_bytes, error.what());
-  } catch (...) {
-    copy_text(reason, reason_bytes, "[cpu] an exception of no known type");
-  }
-  return static_cast<int32_t>(code);
-}
-
-template <class Fn>
-int32_t on_device(Device* device, const Fn& fn) noexcept {
-  if (!device) return static_cast<int32_t>(Code::ERR_INVALID_ARG);
-  return guarded(device->error, sizeof(device->error), fn);
-}
-
-/** The table's entry for an operation: parameters by pointer, exceptions as codes. */
-template <class Params, void (*operation)(Device&, const Params&)>
-int32_t entry(Device* device, const Params* params) noexcept {
-  return on_device(device, [&] {
-    check_pointer(params, "backend", "params");
-    operation(*device, *params);
-  });
-}
-
 /** Processors that this process may run on. */
 int32_t processors() {
   cpu_set_t set;
@@ -71,6 +28,14 @@ int32_t processors() {
 
 int32_t probe(char* reason, size_t reason_bytes, char* detail, size_t detail_bytes) {
   return guarded(reason, reason_bytes, [&] { copy_text(detail, detail_bytes, choose_kernels().name); });
+}
+
+int32_t memory(int64_t* free, int64_t* total) {
+  return guarded(nullptr, 0, [&] {
+    check_pointer(free, "memory", "free");
+    check_pointer(total, "memory", "total");
+    system_memory(*free, *total);
+  });
 }
 
 int32_t open(const DeviceOptions* options, Device** device, DeviceInfo* info, char* reason, size_t reason_bytes) {
@@ -108,7 +73,7 @@ void close(Device* device) {
   delete device;
 }
 
-const char* last_error(Device* device) { return device ? device->error : "[cpu] no device is open"; }
+const char* last_error(Device* device) { return error_of(device); }
 
 int32_t allocate(Device* device, size_t bytes, void** buffer) {
   return on_device(device, [&] {
@@ -202,6 +167,7 @@ constexpr BackendApi kApi = {
     .abi = kBackendAbi,
     .name = "cpu",
     .probe = probe,
+    .memory = memory,
     .open = open,
     .close = close,
     .last_error = last_error,
@@ -209,22 +175,15 @@ constexpr BackendApi kApi = {
     .release = release,
     .upload = copy,
     .download = copy,
+    .copy = copy,
     .upload_activations = upload_activations,
     .download_activations = download_activations,
     .poll = poll,
     .weight_import = weight_import,
     .weight_release = weight_release,
-    .patch_embed = entry<PatchEmbedParams, patch_embed>,
-    .embed = entry<EmbedParams, embed>,
-    .norm = entry<NormParams, norm>,
-    .linear = entry<LinearParams, linear>,
-    .logits = entry<LogitsParams, logits>,
-    .rope_kv = entry<RopeKvParams, rope_kv>,
-    .attention_prefill = entry<AttentionPrefillParams, attention_prefill>,
-    .attention_decode = entry<AttentionDecodeParams, attention_decode>,
-    .select = entry<SelectParams, select>,
-    .gather = entry<GatherParams, gather>,
-    .candidates = entry<CandidatesParams, candidates>,
+#define HIMAP_OPERATION(name, Params) .name = entry<Device, Params, name>,
+    HIMAP_OPERATIONS(HIMAP_OPERATION)
+#undef HIMAP_OPERATION
 };
 
 }  // namespace

@@ -4,13 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <string>
 #include <vector>
 
 #include "native/backend/cpu/kernels.h"
 #include "native/backend/cpu/thread_pool.h"
-#include "native/backend/ops.h"
-#include "native/core/status.h"
+#include "native/backend/table.h"
 
 namespace himap {
 
@@ -30,7 +28,7 @@ class Scratch {
   int64_t floats_ = 0;
 };
 
-struct Device {
+struct Device : DeviceBase {
   explicit Device(const CpuKernels& table, int32_t threads)
       : kernels(table), pool(threads), scratch(static_cast<size_t>(threads)) {}
 
@@ -38,14 +36,7 @@ struct Device {
   ThreadPool pool;
   std::vector<Scratch> scratch;  // (threads)
   std::map<void*, size_t> buffers;
-  char error[512] = "";
 };
-
-/** `holds`, or ERR_INVALID_ARG "[where] what; got came". */
-inline void check(bool holds, const char* where, const char* what, int64_t came) {
-  if (holds) return;
-  fail(Code::ERR_INVALID_ARG, std::string("[") + where + "] " + what + "; got " + std::to_string(came));
-}
 
 /**
  * Rows per chunk of work that streams through memory: a chunk of some hundred kilobytes is worth another thread's wake,
@@ -56,22 +47,15 @@ constexpr int64_t rows_per_chunk(int64_t row_bytes) {
   return row_bytes >= kChunkBytes ? 1 : kChunkBytes / (row_bytes > 0 ? row_bytes : 1);
 }
 
-inline void check_pointer(const void* pointer, const char* where, const char* name) {
-  if (pointer) return;
-  fail(Code::ERR_INVALID_ARG, std::string("[") + where + "] " + name + " must point to memory; got null");
-}
-
 // The operations, one file each. They throw himap::Error; backend.cc turns that into codes.
-void patch_embed(Device& device, const PatchEmbedParams& params);
-void embed(Device& device, const EmbedParams& params);
-void norm(Device& device, const NormParams& params);
-void linear(Device& device, const LinearParams& params);
-void logits(Device& device, const LogitsParams& params);
-void rope_kv(Device& device, const RopeKvParams& params);
-void attention_prefill(Device& device, const AttentionPrefillParams& params);
-void attention_decode(Device& device, const AttentionDecodeParams& params);
-void select(Device& device, const SelectParams& params);
-void gather(Device& device, const GatherParams& params);
-void candidates(Device& device, const CandidatesParams& params);
+#define HIMAP_OPERATION(name, Params) void name(Device& device, const Params& params);
+HIMAP_OPERATIONS(HIMAP_OPERATION)
+#undef HIMAP_OPERATION
+
+/**
+ * Bytes that this process could still have, and in all: the system's, or its control group's where that has fewer.
+ * `root` stands before every path that is read, for tests.
+ */
+void system_memory(int64_t& free, int64_t& total, const std::string& root = "");
 
 }  // namespace himap

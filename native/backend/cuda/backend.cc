@@ -1,87 +1,45 @@
 // The CUDA backend's table: the line where exceptions become codes. One source, two libraries: by nvcc for a card
 // (libhimap-cuda.so), by the host's compiler on the SIMT machine (libhimap-shim.so, for tests).
-#include <cstdio>
-#include <exception>
 #include <memory>
-#include <new>
 
 #include "native/backend/cuda/device.h"
 
 namespace himap {
 namespace {
 
-void copy_text(char* to, size_t bytes, const std::string& text) {
-  if (to && bytes > 0) std::snprintf(to, bytes, "%s", text.c_str());
-}
-
-/** Runs fn; what it throws becomes a code, and a sentence for `say`. */
-template <class Fn, class Say>
-int32_t guarded(const Fn& fn, const Say& say) noexcept {
-  try {
-    try {
-      fn();
-      return static_cast<int32_t>(Code::kOk);
-    } catch (const Error& error) {
-      say(error.code, error.message);
-      return static_cast<int32_t>(error.code);
-    } catch (const std::bad_alloc&) {
-      say(Code::ERR_OUT_OF_MEMORY, "[cuda] working memory could not be had");
-      return static_cast<int32_t>(Code::ERR_OUT_OF_MEMORY);
-    } catch (const std::exception& error) {
-      say(Code::ERR_INTERNAL, error.what());
-    }
-  } catch (...) {  // no memory for the sentence either
-  }
-  return static_cast<int32_t>(Code::ERR_INTERNAL);
-}
-
-template <class Fn>
-int32_t on_device(Device* device, const Fn& fn) noexcept {
-  if (!device) return static_cast<int32_t>(Code::ERR_INVALID_ARG);
-  if (device->lost) return static_cast<int32_t>(Code::ERR_DEVICE_LOST);
-  return guarded(fn, [&](Code code, const std::string& text) {
-    device->lost = code == Code::ERR_DEVICE_LOST;
-    device->error = text;
-  });
-}
-
-template <class Params, void (*operation)(Device&, const Params&)>
-int32_t entry(Device* device, const Params* params) noexcept {
-  return on_device(device, [&] {
-    check_pointer(params, "backend", "params");
-    operation(*device, *params);
-  });
-}
-
 int32_t probe(char* reason, size_t reason_bytes, char* detail, size_t detail_bytes) {
-  return guarded(
-      [&] {
-        std::string name;
-        const std::string why = probe_device(name);
-        require(why.empty(), Code::ERR_NO_BINARY, why);
-        copy_text(detail, detail_bytes, name);
-      },
-      [&](Code, const std::string& text) { copy_text(reason, reason_bytes, text); });
+  return guarded(reason, reason_bytes, [&] {
+    std::string name;
+    const std::string why = probe_device(name);
+    require(why.empty(), Code::ERR_NO_BINARY, why);
+    copy_text(detail, detail_bytes, name.c_str());
+  });
+}
+
+int32_t memory(int64_t* free, int64_t* total) {
+  return guarded(nullptr, 0, [&] {
+    check_pointer(free, "memory", "free");
+    check_pointer(total, "memory", "total");
+    device_memory(*free, *total);
+  });
 }
 
 int32_t open(const DeviceOptions* options, Device** device, DeviceInfo* info, char* reason, size_t reason_bytes) {
-  return guarded(
-      [&] {
-        check_pointer(device, "open", "device");
-        *device = nullptr;
-        check_pointer(options, "open", "options");
-        check(options->activations == DType::kF16 || options->activations == DType::kBF16, "open", "activations must be 1 or 2",
-              static_cast<int32_t>(options->activations));
-        std::string name;
-        const std::string why = probe_device(name);
-        require(why.empty(), Code::ERR_NO_BINARY, "[open] " + why);
-        *device = std::make_unique<Device>(options->activations).release();
-        if (!info) return;
-        copy_text(info->detail, sizeof(info->detail), name);
-        info->threads = 1;
-        info->activation_bytes = sizeof(uint16_t);
-      },
-      [&](Code, const std::string& text) { copy_text(reason, reason_bytes, text); });
+  return guarded(reason, reason_bytes, [&] {
+    check_pointer(device, "open", "device");
+    *device = nullptr;
+    check_pointer(options, "open", "options");
+    check(options->activations == DType::kF16 || options->activations == DType::kBF16, "open", "activations must be 1 or 2",
+          static_cast<int32_t>(options->activations));
+    std::string name;
+    const std::string why = probe_device(name);
+    require(why.empty(), Code::ERR_NO_BINARY, "[open] " + why);
+    *device = std::make_unique<Device>(options->activations).release();
+    if (!info) return;
+    copy_text(info->detail, sizeof(info->detail), name.c_str());
+    info->threads = 1;
+    info->activation_bytes = sizeof(uint16_t);
+  });
 }
 
 /** A device that was lost is left where it is: taking it apart would ask its runtime. */
@@ -89,7 +47,7 @@ void close(Device* device) {
   if (device && !device->lost) delete device;
 }
 
-const char* last_error(Device* device) { return device ? device->error.c_str() : "[cuda] no device is open"; }
+const char* last_error(Device* device) { return error_of(device); }
 
 int32_t allocate(Device* device, size_t bytes, void** buffer) {
   return on_device(device, [&] {
@@ -116,6 +74,15 @@ int32_t download_bytes(Device* device, void* to, const void* from, size_t bytes)
     check_pointer(to, "download", "to");
     check_pointer(from, "download", "from");
     device->runtime.copy_to_host(to, from, bytes);
+  });
+}
+
+int32_t copy_bytes(Device* device, void* to, const void* from, size_t bytes) {
+  return on_device(device, [&] {
+    if (bytes == 0) return;
+    check_pointer(to, "copy", "to");
+    check_pointer(from, "copy", "from");
+    device->runtime.copy_within(to, from, bytes);
   });
 }
 
@@ -152,6 +119,7 @@ constexpr BackendApi kApi = {
     .abi = kBackendAbi,
     .name = "cuda",
     .probe = probe,
+    .memory = memory,
     .open = open,
     .close = close,
     .last_error = last_error,
@@ -159,22 +127,15 @@ constexpr BackendApi kApi = {
     .release = release,
     .upload = upload_bytes,
     .download = download_bytes,
+    .copy = copy_bytes,
     .upload_activations = upload_floats,
     .download_activations = download_floats,
     .poll = poll,
     .weight_import = weight_import,
     .weight_release = weight_release,
-    .patch_embed = entry<PatchEmbedParams, patch_embed>,
-    .embed = entry<EmbedParams, embed>,
-    .norm = entry<NormParams, norm>,
-    .linear = entry<LinearParams, linear>,
-    .logits = entry<LogitsParams, logits>,
-    .rope_kv = entry<RopeKvParams, rope_kv>,
-    .attention_prefill = entry<AttentionPrefillParams, attention_prefill>,
-    .attention_decode = entry<AttentionDecodeParams, attention_decode>,
-    .select = entry<SelectParams, select>,
-    .gather = entry<GatherParams, gather>,
-    .candidates = entry<CandidatesParams, candidates>,
+#define HIMAP_OPERATION(name, Params) .name = entry<Device, Params, name>,
+    HIMAP_OPERATIONS(HIMAP_OPERATION)
+#undef HIMAP_OPERATION
 };
 
 }  // namespace

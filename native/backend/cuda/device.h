@@ -8,7 +8,7 @@
 
 #include "kernels/linear/launch_linear.h"
 #include "native/backend/cuda/runtime.h"
-#include "native/backend/ops.h"
+#include "native/backend/table.h"
 
 namespace himap {
 
@@ -74,7 +74,7 @@ class Staging {
   size_t used_ = 0;  // of the current slot
 };
 
-struct Device {
+struct Device : DeviceBase {
   explicit Device(DType activations)
       : type(activations), staging(runtime), rows(runtime), partials(runtime), attention_partials(runtime),
         attention_arrivals(runtime), arrivals(runtime) {
@@ -91,22 +91,12 @@ struct Device {
   Workspace partials, attention_partials, attention_arrivals, arrivals;
   LinearWorkspace linear_workspace{};
   std::set<void*> buffers;
-  std::string error;
-  bool lost = false;  // after which nothing is asked of the runtime
 };
 
 /** A weight on the device. */
 struct Weight {
   WeightImage image;
 };
-
-inline void check(bool holds, const char* where, const char* what, int64_t came) {
-  if (!holds) fail(Code::ERR_INVALID_ARG, std::string("[") + where + "] " + what + "; got " + std::to_string(came));
-}
-
-inline void check_pointer(const void* pointer, const char* where, const char* name) {
-  if (!pointer) fail(Code::ERR_INVALID_ARG, std::string("[") + where + "] " + name + " must point to memory; got null");
-}
 
 // memory.cc
 void upload(Device& device, void* to, const void* from, size_t bytes);
@@ -115,16 +105,8 @@ void download_activations(Device& device, float* to, const void* from, int64_t e
 Weight* import_weight(Device& device, const WeightPart* parts, int32_t n, WeightLayout layout);
 
 // operations.cc, one function each. What lies in device memory is not looked at: lists of indices are the engine's word.
-void patch_embed(Device& device, const PatchEmbedParams& params);
-void embed(Device& device, const EmbedParams& params);
-void norm(Device& device, const NormParams& params);
-void linear(Device& device, const LinearParams& params);
-void logits(Device& device, const LogitsParams& params);
-void rope_kv(Device& device, const RopeKvParams& params);
-void attention_prefill(Device& device, const AttentionPrefillParams& params);
-void attention_decode(Device& device, const AttentionDecodeParams& params);
-void select(Device& device, const SelectParams& params);
-void gather(Device& device, const GatherParams& params);
-void candidates(Device& device, const CandidatesParams& params);
+#define HIMAP_OPERATION(name, Params) void name(Device& device, const Params& params);
+HIMAP_OPERATIONS(HIMAP_OPERATION)
+#undef HIMAP_OPERATION
 
 }  // namespace himap

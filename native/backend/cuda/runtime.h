@@ -17,6 +17,9 @@ namespace himap {
 /** Why the first device cannot be used, or "" and what it is called. */
 std::string probe_device(std::string& detail);
 
+/** Its free memory and its whole, in bytes. ERR_INTERNAL where it cannot be told. */
+void device_memory(int64_t& free, int64_t& total);
+
 class Runtime {
  public:
   Runtime();
@@ -35,6 +38,7 @@ class Runtime {
   void release_pinned(void* memory);
   /** `from` is pinned and stays as it is until a later mark has passed. */
   void copy_to_device(void* to, const void* from, size_t bytes);
+  void copy_within(void* to, const void* from, size_t bytes);
   /** Waits for the copy and for all that was asked for before. */
   void copy_to_host(void* to, const void* from, size_t bytes);
 

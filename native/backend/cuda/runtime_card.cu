@@ -37,6 +37,16 @@ std::string probe_device(std::string& detail) {
   return "";
 }
 
+void device_memory(int64_t& free, int64_t& total) {
+  size_t bytes_free = 0;
+  size_t bytes = 0;
+  cudaError_t error = cudaSetDevice(kDevice);
+  if (error == cudaSuccess) error = cudaMemGetInfo(&bytes_free, &bytes);
+  require(error == cudaSuccess, Code::ERR_INTERNAL, std::string("[memory] the card could not be asked: ") + cudaGetErrorString(error));
+  free = static_cast<int64_t>(bytes_free);
+  total = static_cast<int64_t>(bytes);
+}
+
 void Runtime::check(device::DeviceError error, const char* where) {
   if (error == cudaSuccess) return;
   const std::string text = std::string("[") + where + "] CUDA reports " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error);
@@ -80,6 +90,10 @@ void Runtime::release_pinned(void* memory) { cudaFreeHost(memory); }
 
 void Runtime::copy_to_device(void* to, const void* from, size_t bytes) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "upload");
+}
+
+void Runtime::copy_within(void* to, const void* from, size_t bytes) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "copy");
 }
 
 void Runtime::copy_to_host(void* to, const void* from, size_t bytes) {

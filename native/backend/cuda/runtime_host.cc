@@ -14,6 +14,8 @@ std::string probe_device(std::string& detail) {
   return "";
 }
 
+void device_memory(int64_t&, int64_t&) { fail(Code::ERR_INTERNAL, "[memory] the host SIMT machine has no memory of its own"); }
+
 void Runtime::check(device::DeviceError error, const char* where) {
   if (error != device::kNoError) fail(Code::ERR_INTERNAL, std::string("[") + where + "] " + device::error_text(error));
 }
@@ -35,6 +37,7 @@ void Runtime::zero(void* memory, size_t bytes) { std::memset(memory, 0, bytes); 
 void* Runtime::allocate_pinned(size_t bytes) { return allocate(bytes); }
 void Runtime::release_pinned(void* memory) { std::free(memory); }
 void Runtime::copy_to_device(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
+void Runtime::copy_within(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
 void Runtime::copy_to_host(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
 Runtime::Mark* Runtime::make_mark() { return new Mark; }
 void Runtime::release_mark(Mark* mark) { delete mark; }

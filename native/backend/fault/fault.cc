@@ -135,6 +135,12 @@ int32_t poll(Device* device, int32_t* idle) {
   return cpu->poll(device, idle);
 }
 
+int32_t copy(Device* device, void* to, const void* from, size_t bytes) {
+  bool poison;
+  if (const int32_t code = begin(poison)) return code;
+  return cpu->copy(device, to, from, bytes);
+}
+
 int32_t weight_import(Device* device, const WeightPart* parts, int32_t n, WeightLayout layout, Weight** weight) {
   bool poison;
   if (const int32_t code = begin(poison)) return code;
@@ -167,18 +173,11 @@ extern "C" __attribute__((visibility("default"))) const himap::BackendApi* himap
     table.allocate = allocate;
     table.release = release;
     table.poll = poll;
+    table.copy = copy;
     table.weight_import = weight_import;
-    table.patch_embed = wrapped<PatchEmbedParams, &BackendApi::patch_embed>;
-    table.embed = wrapped<EmbedParams, &BackendApi::embed>;
-    table.norm = wrapped<NormParams, &BackendApi::norm>;
-    table.linear = wrapped<LinearParams, &BackendApi::linear>;
-    table.logits = wrapped<LogitsParams, &BackendApi::logits>;
-    table.rope_kv = wrapped<RopeKvParams, &BackendApi::rope_kv>;
-    table.attention_prefill = wrapped<AttentionPrefillParams, &BackendApi::attention_prefill>;
-    table.attention_decode = wrapped<AttentionDecodeParams, &BackendApi::attention_decode>;
-    table.select = wrapped<SelectParams, &BackendApi::select>;
-    table.gather = wrapped<GatherParams, &BackendApi::gather>;
-    table.candidates = wrapped<CandidatesParams, &BackendApi::candidates>;
+#define HIMAP_OPERATION(name, Params) table.name = wrapped<Params, &BackendApi::name>;
+    HIMAP_OPERATIONS(HIMAP_OPERATION)
+#undef HIMAP_OPERATION
   }
   return &table;
 }

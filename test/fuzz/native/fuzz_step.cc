@@ -145,20 +145,42 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (size_t left = static_cast<size_t>(choices.up_to(kMostSequences)); left > 0; --left) {
     input.sequences.push_back(read_sequence(choices, static_cast<int64_t>(input.images.size())));
   }
+  for (StepSequence& sequence : input.sequences) sequence.all_candidates = choices.up_to(3) != 0;
+  for (int64_t left = choices.up_to(2); left > 0; --left) {
+    input.copies.push_back({narrow(choices.or_border(choices.up_to(kPages - 1))), narrow(choices.or_border(choices.up_to(kPages - 1)))});
+  }
+  static uint64_t ticket = 0;
+  const int64_t calls_before_yield = choices.up_to(7);
+  std::vector<std::vector<StepToken>> told(input.sequences.size());
+  const auto on_tokens = [&, calls = int64_t{0}](std::vector<StepToken>&& tokens) mutable {
+    for (StepToken& token : tokens) told[token.sequence].push_back(std::move(token));
+    if (++calls == calls_before_yield) engine().yield(ticket);
+  };
   StepOutput output;
-  if (test::refuses([&] { output = engine().step(input, 1); })) return 0;
+  ++ticket;
+  if (test::refuses([&] { output = engine().step(input, ticket, on_tokens); })) return 0;
 
   // What came back must be of the shapes that were asked for.
   for (size_t s = 0; s < input.sequences.size(); ++s) {
     const StepSequence& sequence = input.sequences[s];
     const StepResult& result = output.sequences[s];
-    if (result.cuts.size() != sequence.cuts.size() || result.candidates.empty()) std::abort();
+    if (result.cuts.size() != sequence.cuts.size() || told[s].empty()) std::abort();
     for (size_t c = 0; c < result.cuts.size(); ++c) {
       if (static_cast<int64_t>(result.cuts[c].kept.size()) != sequence.cuts[c].keep) std::abort();
     }
     for (const int32_t token : result.tokens) {
       if (token < 0 || token >= test::kTinyVocabulary) std::abort();
     }
+    // What was told while it went on is what came back in the end.
+    size_t shown = 0;
+    for (size_t pass = 0; pass < told[s].size(); ++pass) {
+      const StepToken& token = told[s][pass];
+      const bool last = pass + 1 == told[s].size();
+      if (token.token ? pass >= result.tokens.size() || *token.token != result.tokens[pass] : !last) std::abort();
+      if (sequence.all_candidates != token.candidates.has_value() && !(last && !token.token)) std::abort();
+      shown += token.candidates.has_value();
+    }
+    if (shown != result.candidates.size()) std::abort();
   }
   return 0;
 }
