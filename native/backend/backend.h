@@ -50,6 +50,8 @@ class Backend {
   Backend& operator=(const Backend&) = delete;
 
   const DeviceInfo& info() const { return info_; }
+  /** For a bench that measures on the device's own queue. */
+  Device* device() const { return device_; }
 
   /** Calls a function of the table: `call(&BackendApi::upload, to, from, bytes)`. */
   template <class... Parameters, class... Arguments>

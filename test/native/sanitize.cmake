@@ -30,7 +30,7 @@ foreach(program core image cpu replay fault)
 endforeach()
 set_target_properties(himap_fault PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/tests LINK_OPTIONS "${HIMAP_SANITIZERS}")
 
-add_library(himap_fuzz STATIC test/native/tiny_model.cc ${HIMAP_FUZZ_MAIN})
+add_library(himap_fuzz STATIC test/native/made_model.cc test/native/tiny_model.cc ${HIMAP_FUZZ_MAIN})
 target_link_libraries(himap_fuzz PUBLIC himap_core)
 foreach(entry manifest step preprocess)
   add_executable(fuzz_${entry} test/fuzz/native/fuzz_${entry}.cc)
@@ -41,7 +41,7 @@ foreach(entry manifest step preprocess)
 endforeach()
 
 # The backend is linked in, so that what it asks of the system can fail as well.
-add_executable(test_fail_nth test/native/test_fail_nth.cc test/native/fail_nth.cc test/native/tiny_model.cc ${HIMAP_CPU_OBJECTS})
+add_executable(test_fail_nth test/native/test_fail_nth.cc test/native/fail_nth.cc test/native/made_model.cc test/native/tiny_model.cc ${HIMAP_CPU_OBJECTS})
 target_link_libraries(test_fail_nth PRIVATE himap_core)
 set_target_properties(test_fail_nth PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/tests)
 foreach(function open close fstat pread madvise mmap munmap posix_memalign access dlopen dlsym dlerror)

@@ -6,24 +6,9 @@
 #include <vector>
 
 #include "native/engine/step.h"
+#include "test/native/made_model.h"
 
 namespace himap::test {
-
-/** A file that exists in memory only, under a path of this process. */
-class MemoryFile {
- public:
-  explicit MemoryFile(const std::vector<uint8_t>& bytes);
-  /** `bytes` zeros. */
-  explicit MemoryFile(int64_t bytes);
-  ~MemoryFile();
-  MemoryFile(const MemoryFile&) = delete;
-  MemoryFile& operator=(const MemoryFile&) = delete;
-
-  std::string path() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
-
- private:
-  int descriptor_;
-};
 
 // The shape of the tiny model.
 constexpr int64_t kTinyLayers = 3;
