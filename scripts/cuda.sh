@@ -1,24 +1,40 @@
 #!/bin/sh
-# Builds and checks the CUDA side with a compiler, CMake and nvcc; no Node.
+# Builds, checks and measures the CUDA side with a compiler, CMake and nvcc; no Node.
 #
-#   scripts/cuda.sh compile   every kernel for every target, and what ptxas said of it; needs no card
-#   scripts/cuda.sh test      compile, then on the card: wrapper conformance first, then every kernel's cases, then the
-#                             same under compute-sanitizer where that exists
+#   scripts/cuda.sh compile          every kernel for every target, and what ptxas said of it; needs no card
+#   scripts/cuda.sh test             compile, then on the card: wrapper conformance first, then every kernel's cases, then the
+#                                    same under compute-sanitizer where that exists
+#   scripts/cuda.sh bench [--short]  compile, then on the card: ceilings, the engine end to end, every kernel, cuBLASLt and
+#                                    Hugging Face transformers beside them where they are installed
+#   scripts/cuda.sh all [--short]    compile, test, bench: made to end within nine minutes (docs/performance.md has the sum)
 #
-# HIMAP_CUDA_BUILD names the build folder (build/cuda), HIMAP_CUDA_ARCHITECTURES the targets (CMake's words for them).
+# HIMAP_CUDA_BUILD names the build folder (build/cuda), HIMAP_CUDA_ARCHITECTURES the targets (CMake's words for them),
+# HIMAP_BENCH_RESULTS the folder of the results (bench/results), HIMAP_CUBLASLT a libcublasLt.so, HIMAP_PYTHON the Python that
+# has torch (python3). What follows `bench` or `all` goes to the bench (bench/cuda/options.cc).
 set -eu
 cd "$(dirname "$0")/.."
 command=${1:-}
+[ $# -eq 0 ] || shift
 build=${HIMAP_CUDA_BUILD:-build/cuda}
+results=${HIMAP_BENCH_RESULTS:-bench/results}
+python=${HIMAP_PYTHON:-python3}
+sanitizer_seconds=40 # for one program under one tool
+rival_seconds=170    # for transformers; what it has printed by then counts
 
 need() {
   command -v "$1" > /dev/null 2>&1 || { echo "himap: $1 was not found; $2" >&2; exit 3; }
+}
+
+need_card() {
+  need nvidia-smi "a card and NVIDIA's driver are needed here; \`scripts/cuda.sh compile\` needs neither"
+  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 }
 
 compile() {
   need cmake "install CMake 3.18 or newer"
   need nvcc "install the CUDA toolkit, 12.0 or newer, and put nvcc on the PATH"
   started=$(date +%s)
+  mkdir -p "$build"
   cmake -S . -B "$build" -DHIMAP_ADDON=OFF -DHIMAP_TESTS=ON -DHIMAP_CUDA=ON \
     ${HIMAP_CUDA_ARCHITECTURES:+"-DHIMAP_CUDA_ARCHITECTURES=$HIMAP_CUDA_ARCHITECTURES"} > "$build.log" 2>&1 ||
     { cat "$build.log" >&2; exit 1; }
@@ -28,34 +44,91 @@ compile() {
   find "$build" -name '*.ptxas' -path '*himap_kernels_on_card*' -exec cat {} + | awk -f scripts/ptxas-lint.awk
 }
 
-case $command in
-  compile)
-    mkdir -p "$build"
-    compile himap_card
-    ;;
-  test)
-    mkdir -p "$build"
-    compile himap_card_tests
-    need nvidia-smi "a card and NVIDIA's driver are needed to run the tests; \`scripts/cuda.sh compile\` needs neither"
-    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
-    status=0
-    # The wrappers first: without them no other result means anything.
-    for program in "$build"/card-tests/test_wrappers $(ls "$build"/card-tests/test_* | grep -v /test_wrappers); do
-      echo "== $program"
-      "$program" || status=1
-      if command -v compute-sanitizer > /dev/null 2>&1; then
-        for tool in memcheck racecheck synccheck; do
-          compute-sanitizer --tool "$tool" --error-exitcode 1 --print-limit 5 "$program" > "$build/$tool.log" 2>&1 ||
-            { echo "== compute-sanitizer $tool"; tail -40 "$build/$tool.log"; status=1; }
-        done
-      else
-        echo "compute-sanitizer was not found: not run"
-      fi
+# One program under each tool, the three at once: nothing is timed.
+sanitize() {
+  for tool in memcheck racecheck synccheck; do
+    (
+      timeout "$sanitizer_seconds" compute-sanitizer --tool "$tool" --error-exitcode 1 --print-limit 5 "$1" \
+        > "$build/$tool.log" 2>&1 && echo 0 > "$build/$tool.status" || echo $? > "$build/$tool.status"
+    ) &
+  done
+  wait
+  clean=0
+  for tool in memcheck racecheck synccheck; do
+    case $(cat "$build/$tool.status") in
+      0) echo "compute-sanitizer $tool: clean" ;;
+      124) echo "compute-sanitizer $tool: not finished after $sanitizer_seconds s" ;;
+      *) echo "== compute-sanitizer $tool"; tail -40 "$build/$tool.log"; clean=1 ;;
+    esac
+  done
+  return $clean
+}
+
+check() {
+  need_card
+  started=$(date +%s)
+  status=0
+  # The wrappers first: without them no other result means anything.
+  for program in "$build"/card-tests/test_wrappers $(ls "$build"/card-tests/test_* | grep -v /test_wrappers); do
+    echo "== $program"
+    "$program" || status=1
+    if command -v compute-sanitizer > /dev/null 2>&1; then
+      sanitize "$program" || status=1
+    else
+      echo "compute-sanitizer was not found: not run"
+    fi
+  done
+  echo "tested in $(($(date +%s) - started)) s"
+  return $status
+}
+
+# cuBLASLt beside the toolkit, or in Python's wheels of it.
+find_cublaslt() {
+  for folder in "$(dirname "$(command -v nvcc)")"/../lib64 "$(dirname "$(command -v nvcc)")"/../targets/*/lib \
+    $("$python" -c 'import sys; print(*(path + "/nvidia/*/lib" for path in sys.path if path))' 2> /dev/null); do
+    for library in "$folder"/libcublasLt.so.1[23]; do
+      [ -e "$library" ] && { echo "$library"; return; }
     done
+  done
+}
+
+measure() {
+  need_card
+  started=$(date +%s)
+  HIMAP_CUBLASLT=${HIMAP_CUBLASLT:-$(find_cublaslt)}
+  HIMAP_BENCH_COMMIT=$(git rev-parse --short HEAD 2> /dev/null || echo unknown)
+  export HIMAP_CUBLASLT HIMAP_BENCH_COMMIT
+  rival=
+  case " $* " in *" --short "*) short=--short ;; *) short= ;; esac
+  "$python" -c 'import torch, transformers' > /dev/null 2>&1 &&
+    rival="timeout $((rival_seconds + 20)) $python bench/cuda/rivals/hf_llava.py --seconds $rival_seconds $short 2> $build/rival.log"
+  mkdir -p "$results"
+  card=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1 | tr 'A-Z' 'a-z' | tr -cs 'a-z0-9\n' '-')
+  file=$results/cuda-$card-$(date -u +%Y%m%dT%H%M%SZ).json
+  "$build/himap_bench_cuda" --json "$file" --rival "$rival" "$@"
+  echo
+  echo "measured in $(($(date +%s) - started)) s; results in $file"
+}
+
+case $command in
+  compile) compile himap_card ;;
+  test)
+    compile himap_card_tests
+    check
+    ;;
+  bench)
+    compile card_bench
+    measure "$@"
+    ;;
+  all)
+    compile himap_card_tests card_bench
+    status=0
+    check || status=1
+    measure "$@"
     exit $status
     ;;
   *)
-    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -1,7 +1,9 @@
 // The engine end to end: prompts with pictures to their first tokens, and sequences decoding together, dense and pruned, with
 // the floor of the same work on every line. Times are those of the clock around Engine::step, host work and all.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <optional>
 

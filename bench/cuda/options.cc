@@ -1,5 +1,7 @@
 #include "bench/cuda/options.h"
 
+#include <algorithm>
+#include <sstream>
 #include <stdexcept>
 
 #include "bench/cuda/models.h"
@@ -59,6 +61,17 @@ Options tiny_options() {
   return options;
 }
 
+/** Throws unless every section that is asked for exists. */
+void check_sections(const std::string& only) {
+  static const char* const kSections[] = {"ceilings", "prompts", "decode", "products", "attention", "rows", "rival"};
+  std::istringstream list(only);
+  for (std::string section; std::getline(list, section, ',');) {
+    if (std::none_of(std::begin(kSections), std::end(kSections), [&](const char* name) { return section == name; })) {
+      throw std::runtime_error("expected ceilings, prompts, decode, products, attention, rows or rival for --only but received " + section);
+    }
+  }
+}
+
 }  // namespace
 
 Options read_options(int argc, char** argv) {
@@ -79,6 +92,7 @@ Options read_options(int argc, char** argv) {
     else if (flag == "--only") only = value();
     else throw std::runtime_error("expected --short, --tiny, --backend, --library, --json, --rival or --only but received " + flag);
   }
+  check_sections(only);
   Options options = tiny ? tiny_options() : card_options(quick);
   options.backend = backend;
   options.library_folder = folder;
