@@ -116,7 +116,7 @@ StepSequence read_sequence(Choices& choices, int64_t images) {
     read_prompt(choices, sequence, images);
   }
   read_stages(choices, sequence);
-  sequence.burst = choices.or_border(1 + choices.up_to(4));
+  sequence.burst = choices.or_border(choices.up_to(7) == 0 ? 2 + choices.up_to(3) : 1);  // long ones are slow
   if (choices.up_to(3) == 0) {
     const int64_t count = choices.up_to(5);
     for (int64_t i = 0; i < count; ++i) sequence.adjust.tokens.push_back(narrow(choices.or_border(choices.up_to(test::kTinyVocabulary - 1))));
