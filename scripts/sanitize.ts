@@ -50,9 +50,8 @@ function main(): void {
     failed ||= status !== 0;
   };
   for (const program of programs) {
-    // A lost device is never called again, not even to release what it holds: test_fault loses many.
-    const env = program === "test_fault" ? { ...process.env, ASAN_OPTIONS: "detect_leaks=0" } : process.env;
-    report(program, path.join(folder, "tests", program), [], { cwd: folder, env });
+    const env = { ...process.env, LSAN_OPTIONS: `suppressions=${path.join(root, "test/native/lost-device.supp")}:print_suppressions=0` };
+    report(program, path.join(folder, "tests", program), [], { cwd: folder, env: program === "test_fault" ? env : process.env });
   }
   for (const entry of entries) report(`fuzz_${entry}`, path.join(folder, `fuzz_${entry}`), [corpusOf(entry), "100000"]);
 
