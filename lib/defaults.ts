@@ -9,10 +9,14 @@ export const loadDefaults = {
   pruning: "none",
   /** Pixels of a picture before it is decoded. */
   maxPixels: 64_000_000,
+  maxBatch: 128,
+  maxQueue: 1024,
 } as const;
 
 /** Of `generate`. */
 export const generateDefaults = {
+  n: 1,
+  priority: 0,
   maxTokens: 512,
   minTokens: 0,
   temperature: 0,
@@ -25,10 +29,17 @@ export const generateDefaults = {
   frequencyPenalty: 0,
   autoOrient: false,
   scores: false,
+  timeoutMs: 3_600_000,
 } as const;
 
 /** Of `plan`. */
-export const planDefaults = { images: 1, promptTokens: 64, maxTokens: 512 } as const;
+export const planDefaults = { images: 1, promptTokens: 64, maxTokens: 512, n: 1 } as const;
+
+/**
+ * The KV pool's share of the memory that the weights leave. On a CPU the system gives memory as it is touched, and other
+ * programs want some too; a card is the engine's own.
+ */
+export const kvShare = { cpu: 0.5, cuda: 0.9 } as const;
 
 /** Of the presets that draw at random. */
 export const pruningSeed = 0;
@@ -53,6 +64,19 @@ export const limits = {
   temperature: 100,
   penalty: 100,
   threads: 1024,
+  batch: 1024,
+  queue: 1_000_000,
+  samples: 64,
+  priority: 100,
+  /** Milliseconds of waiting that a level of priority is worth. */
+  ageingMs: 10_000,
   /** Requests whose pictures may be read, or lie decoded, while they wait for the engine. */
-  preparedAhead: 8,
+  preparedAhead: 32,
+  /** Prefill rows of one step, beyond its first prompt, and images that pass the vision tower, beyond those of the first. */
+  prefillRows: 2048,
+  stepImages: 8,
+  /** Requests that may go past one for which there is no room yet. */
+  overtakes: 16,
+  /** Milliseconds that a step runs before it is ended early to let requests join or leave. */
+  burstMs: 8,
 } as const;

@@ -2,6 +2,7 @@
 
 import { adoptError } from "./binding/load.js";
 import { CallSite } from "./call-site.js";
+import { generateDefaults } from "./defaults.js";
 import { HimapError } from "./errors.cjs";
 import { GenerationStream, type GenerationControls } from "./generation.js";
 import { demandOf, type Model } from "./model.js";
@@ -10,6 +11,7 @@ import { checkGenerate } from "./request/generate.js";
 import { checkEncode, checkForward, checkIds, checkPlan, checkText } from "./request/study.js";
 import { publicStage } from "./result.js";
 import { Answer } from "./schedule/answer.js";
+import type { Observer, RunnerState } from "./schedule/observer.js";
 import { Runner } from "./schedule/runner.js";
 import { ForwardStudy, ImageEncoding, type Settle } from "./schedule/study.js";
 import type { Work } from "./schedule/work.js";
@@ -27,10 +29,17 @@ export class ModelEngine implements Engine {
   readonly #runner: Runner;
   #disposing: Promise<void> | undefined;
 
-  constructor(model: Model, info: ModelInfo) {
+  constructor(model: Model, info: ModelInfo, observer?: Observer) {
     this.info = info;
     this.#model = model;
-    this.#runner = new Runner(model.engine, model.poolPages, adoptError);
+    this.#runner = new Runner(model.engine, {
+      pages: model.poolPages, maxBatch: model.maxBatch, maxQueue: model.maxQueue, clock: model.clock, toError: adoptError, observer,
+    });
+  }
+
+  /** What waits and what runs at this moment. */
+  get state(): RunnerState {
+    return this.#runner.state;
   }
 
   get disposed(): boolean {
@@ -42,7 +51,8 @@ export class ModelEngine implements Engine {
     let answer: Answer | undefined;
     let unwatch: (() => void) | undefined;
     const onAbort = (reason: unknown): void => end((partial) => abortedError("generate", reason, partial));
-    const controls = GenerationStream.create(`generation-${++lastId}`, onAbort);
+    const id = nextId("generation");
+    const controls = GenerationStream.create(id, onAbort);
     const settled: Pick<GenerationControls, "push" | "finish" | "fail"> = {
       push: controls.push,
       finish(result) {
@@ -61,11 +71,11 @@ export class ModelEngine implements Engine {
       this.#checkAlive("generate");
       const request = checkGenerate(messages, options, this.#model.facts);
       if (request.signal?.aborted) throw abortedError("generate", request.signal.reason);
-      answer = new Answer(this.#model, request, settled);
+      answer = new Answer(id, this.#model, request, settled);
       unwatch = watch(request.signal, request.timeoutMs, {
         abort: onAbort,
         timeout: (timeoutMs) => end((partial) => timeoutError("generate", timeoutMs, partial)),
-      });
+      }, this.#model.clock);
       this.#runner.submit(answer);
     } catch (cause) {
       settled.fail(adoptError(cause));
@@ -76,13 +86,13 @@ export class ModelEngine implements Engine {
   async forward(input: string | Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult> {
     this.#checkAlive("forward");
     const request = checkForward(input, options, this.#model.facts);
-    return this.#once("forward", request.signal, (settle) => new ForwardStudy(this.#model, request, settle));
+    return this.#once("forward", request.signal, (settle) => new ForwardStudy(nextId("forward"), this.#model, request, settle));
   }
 
   async encodeImage(image: ImageInput, options?: Parameters<Engine["encodeImage"]>[1]): Promise<ImageEmbedding> {
     this.#checkAlive("encodeImage");
     const request = checkEncode(image, options, this.#model.facts);
-    return this.#once("encodeImage", request.signal, (settle) => new ImageEncoding(this.#model, request, settle));
+    return this.#once("encodeImage", request.signal, (settle) => new ImageEncoding(nextId("encoding"), this.#model, request, settle));
   }
 
   tokenize(text: string): Uint32Array {
@@ -97,11 +107,11 @@ export class ModelEngine implements Engine {
 
   plan(job?: PlanJob): Plan {
     this.#checkAlive("plan");
-    const { images, promptTokens, maxTokens, cuts, cache } = checkPlan(job, this.#model.facts);
+    const { images, promptTokens, maxTokens, n, cuts, cache } = checkPlan(job, this.#model.facts);
     const { checkpoint, pageBytes, poolPages, facts } = this.#model;
     const imageTokens = images * facts.imageTokens;
     const length = promptTokens + imageTokens;
-    const demand = demandOf(this.#model, { length, imageTokens, newTokens: maxTokens, cuts });
+    const demand = demandOf(this.#model, { length, imageTokens, newTokens: maxTokens, samples: n, cuts });
     return {
       stages: demand.stages.map((stage) => publicStage(stage, pageBytes)),
       kvBytes: demand.pages * pageBytes,
@@ -112,9 +122,14 @@ export class ModelEngine implements Engine {
     };
   }
 
+  drain(): Promise<void> {
+    return this.#runner.drain(drainingError);
+  }
+
   dispose(): Promise<void> {
     this.#disposing ??= (async () => {
-      await this.#runner.close(() => disposedError("engine"));
+      const disposed = disposedError("engine");
+      await this.#runner.close(() => disposedError("engine"), (work) => abortedError(work.kind, disposed, work.partial?.()));
       await this.#model.engine.close();
     })();
     return this.#disposing;
@@ -138,10 +153,10 @@ export class ModelEngine implements Engine {
           reject(error);
         },
       });
-      const unwatch = watch(signal, undefined, {
+      const unwatch = watch(signal, generateDefaults.timeoutMs, {
         abort: (reason) => this.#runner.cancel(work, abortedError(what, reason)),
-        timeout: () => {},
-      });
+        timeout: (timeoutMs) => this.#runner.cancel(work, timeoutError(what, timeoutMs)),
+      }, this.#model.clock);
       this.#runner.submit(work);
     });
   }
@@ -151,6 +166,14 @@ export class ModelEngine implements Engine {
   }
 }
 
+function nextId(what: string): string {
+  return `${what}-${++lastId}`;
+}
+
 function disposedError(what: string): HimapError {
   return new HimapError("ERR_DISPOSED", `${what}: the engine was disposed of`);
+}
+
+function drainingError(): HimapError {
+  return new HimapError("ERR_DISPOSED", "engine: no more requests are taken, since drain() was called");
 }

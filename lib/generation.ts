@@ -93,9 +93,10 @@ export class GenerationStream implements Generation {
     const reader = this[Symbol.asyncIterator]();
     return new ReadableStream<string>({
       pull: async (controller) => {
-        const { done, value } = await reader.next();
-        if (done) controller.close();
-        else controller.enqueue(value.text);
+        let piece = await reader.next();
+        while (!piece.done && piece.value.sample !== 0) piece = await reader.next();
+        if (piece.done) controller.close();
+        else controller.enqueue(piece.value.text);
       },
       cancel: async () => {
         await reader.return!();

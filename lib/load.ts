@@ -3,14 +3,17 @@
 import { adoptError, loadNative } from "./binding/load.js";
 import type { BackendName, NativeEngine, NativeModule } from "./binding/native.js";
 import { CallSite } from "./call-site.js";
-import { Faults, phrase } from "./check.js";
+import { Faults } from "./check.js";
 import { openCheckpoint, type Checkpoint } from "./checkpoint/index.js";
+import { systemClock } from "./clock.js";
+import { limits } from "./defaults.js";
 import { chooseDevice } from "./device.js";
 import { ModelEngine } from "./engine.js";
 import { HimapError } from "./errors.cjs";
 import { llava } from "./families/llava.js";
 import { prepareImage } from "./image/prepare.js";
 import type { Model } from "./model.js";
+import { poolOf, type Pool } from "./pool.js";
 import { checkPruning } from "./pruning/check.js";
 import { checkLoad, type LoadRequest } from "./request/load.js";
 import { checkAgreement, loadTokenizer } from "./tokenizer/index.js";
@@ -53,30 +56,6 @@ export async function loadWith(nativeOf: () => NativeModule, request: LoadReques
   request.logger("info", `${checkpoint.folder}: ${engine.info.threads} threads, ${engine.info.simd}, ${pool.poolPages} KV pages`);
   const model = modelOf(request, checkpoint, tokenizer, native, engine, pool);
   return new ModelEngine(model, infoOf(model, device));
-}
-
-interface Pool {
-  kvType: "f32" | "f16" | "bf16";
-  pageBytes: number;
-  poolPages: number;
-}
-
-/** The KV pool: what was asked for, or one prompt of the model's full length. The system commits its memory as it is touched. */
-function poolOf({ kvType: asked, kvBytes }: LoadRequest, { config, tensors }: Checkpoint, native: NativeModule, device: BackendName): Pool {
-  const kvType = asked === "auto" ? ownKvType(tensors, device) : asked;
-  const pageBytes = native.pageBytes(config.kvHeads, config.headDim, kvType);
-  if (kvBytes === "auto") return { kvType, pageBytes, poolPages: config.layers * Math.ceil(config.maxPositions / native.pageTokens) };
-  const poolPages = Math.floor(kvBytes / pageBytes);
-  if (poolPages >= config.layers) return { kvType, pageBytes, poolPages };
-  const least = config.layers * pageBytes;
-  const expected = `at least ${least} (${native.pageTokens} tokens in each layer)`;
-  throw new HimapError("ERR_INVALID_ARG", `load: ${phrase(expected, "memory.kvBytes", kvBytes)}`);
-}
-
-/** The type that the device computes in (`half_type` of native/engine/engine.cc). */
-function ownKvType(tensors: Checkpoint["tensors"], device: BackendName): Pool["kvType"] {
-  if (device === "cpu") return "f32";
-  return tensors.find(({ name }) => name === "lm_head.weight")?.type === "F16" ? "f16" : "bf16";
 }
 
 /**
@@ -125,6 +104,9 @@ function modelOf(
     native,
     engine,
     ...pool,
+    maxBatch: request.maxBatch,
+    maxQueue: request.maxQueue,
+    clock: systemClock,
     longestPiece: Array.from({ length: tokenizer.size }, (_, id) => tokenizer.piece(id).length).reduce((a, b) => Math.max(a, b), 1),
     facts: {
       layers: config.layers,
@@ -136,6 +118,7 @@ function modelOf(
       fingerprint: checkpoint.fingerprint,
       pruning: request.pruning,
       imageAspectRatio: request.imageAspectRatio ?? preprocessing.imageAspectRatio,
+      mostSamples: Math.min(limits.samples, request.maxBatch),
     },
     preparePicture: (image, { imageAspectRatio, autoOrient, signal }) =>
       prepareImage(

@@ -1,6 +1,7 @@
 /** An opened checkpoint: what the parts of an engine share. */
 
 import type { NativeEngine, NativeModule, NativeStage } from "./binding/native.js";
+import type { Clock } from "./clock.js";
 import type { Checkpoint } from "./checkpoint/types.js";
 import { HimapError } from "./errors.cjs";
 import type { PictureInput } from "./image/decode.js";
@@ -26,6 +27,10 @@ export interface Model {
   /** Bytes of one page, and how many the pool has. */
   pageBytes: number;
   poolPages: number;
+  /** Sequences that run at once, and requests that may wait. */
+  maxBatch: number;
+  maxQueue: number;
+  clock: Clock;
   /** Characters of the longest piece: a text of more characters than this times n has more than n tokens. */
   longestPiece: number;
   /** What requests are checked against. */
@@ -40,12 +45,16 @@ export interface PromptShape {
   imageTokens: number;
   /** Tokens that may be generated. */
   newTokens: number;
+  /** Answers to the one prompt. */
+  samples: number;
   cuts: readonly ResolvedCut[];
 }
 
-/** What a prompt takes of the KV pool. */
+/** What a prompt and its answers take of the KV pool. */
 export interface Demand {
+  /** Of one answer. */
   stages: NativeStage[];
+  /** The prompt's own once, and for each answer those that it writes to. */
   pages: number;
 }
 
@@ -57,7 +66,16 @@ export function demandOf({ native, checkpoint }: Model, prompt: PromptShape): De
     newTokens: prompt.newTokens,
     cuts: prompt.cuts.map(({ before, keep }) => ({ before, keep })),
   });
-  return { stages, pages: stages.reduce((sum, stage) => sum + pagesOf(stage), 0) };
+  const pages = stages.reduce((sum, stage) => {
+    const ownBlocks = stage.blocks - sharedBlocks(stage, native.pageTokens);
+    return sum + pagesOf(stage) + (prompt.samples - 1) * (stage.end - stage.first) * ownBlocks;
+  }, 0);
+  return { stages, pages };
+}
+
+/** Blocks of each layer that the prompt fills: no answer writes there, so its samples share them. */
+export function sharedBlocks({ tokens }: NativeStage, pageTokens: number): number {
+  return Math.floor(tokens / pageTokens);
 }
 
 /** Pages of a stage, all its layers together. */

@@ -5,21 +5,27 @@ import { countFlops } from "./pruning/flops.js";
 import type { GenerateRequest } from "./request/generate.js";
 import type { AnswerState } from "./schedule/answer.js";
 import type { NativeStage } from "./binding/native.js";
-import type { Result, Stage } from "./types.js";
+import type { Sample } from "./schedule/sample.js";
+import type { FinishReason, Result, SampleResult, Stage } from "./types.js";
 
-export function answerResult(model: Model, request: GenerateRequest, state: AnswerState): Omit<Result, "finishReason"> {
-  const { prompt, demand, pictures, cuts, text, tokens, logprobs, timings } = state;
+/** A result on its way: without the reasons of those answers that have not ended. */
+export type PartialResult = Omit<Result, "finishReason" | "samples"> & {
+  samples?: (Omit<SampleResult, "finishReason"> & { finishReason?: FinishReason })[];
+};
+
+export function partialResult(model: Model, request: GenerateRequest, state: AnswerState): PartialResult {
+  const { prompt, demand, pictures, cuts, samples, timings } = state;
   const { textTokens } = prompt;
   const imageTokens = prompt.ids.length - textTokens;
-  const prefills = request.cache === "redecide" ? tokens.length : 1;
+  const completionTokens = samples.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const prefills = request.cache === "redecide" ? completionTokens : 1;
   return {
-    text,
-    tokens: Uint32Array.from(tokens),
+    ...sampleResult(samples[0]!),
     usage: {
       promptTokens: prompt.ids.length,
       imageTokens,
       imageTokensPerStage: demand.stages.map((stage) => stage.imageTokens),
-      completionTokens: tokens.length,
+      completionTokens,
       prefills,
     },
     timings: { ...timings },
@@ -27,8 +33,24 @@ export function answerResult(model: Model, request: GenerateRequest, state: Answ
     flops: countFlops(model.checkpoint.config, { textTokens, imageTokens, encodedImages: pictures.encoded, cuts: request.cuts, prefills }),
     kvBytes: demand.pages * model.pageBytes,
     images: pictures.placements,
-    ...(logprobs && { logprobs: [...logprobs] }),
+    ...(samples.length > 1 && {
+      samples: samples.map((sample) => ({ ...sampleResult(sample), ...(sample.finishReason && { finishReason: sample.finishReason }) })),
+    }),
   };
+}
+
+/** The result of an answer all of whose samples have ended. */
+export function wholeResult(model: Model, request: GenerateRequest, state: AnswerState): Result {
+  const { samples, ...result } = partialResult(model, request, state);
+  return {
+    ...result,
+    finishReason: state.samples[0]!.finishReason!,
+    ...(samples && { samples: samples.map((sample, i) => ({ ...sample, finishReason: state.samples[i]!.finishReason! })) }),
+  };
+}
+
+function sampleResult({ text, tokens, logprobs }: Sample): Omit<SampleResult, "finishReason"> {
+  return { text, tokens: Uint32Array.from(tokens), ...(logprobs && { logprobs: [...logprobs] }) };
 }
 
 export function publicStage(stage: NativeStage, pageBytes: number): Stage {

@@ -104,8 +104,16 @@ export interface LoadOptions {
   imageAspectRatio?: ImageAspectRatio;
   /** Prompt template. Default `auto`: what the checkpoint's layout implies. */
   template?: "auto" | TemplateName;
-  /** Bytes of the KV pool. Default `auto`: one prompt of the model's full length. */
+  /**
+   * Bytes of the KV pool, which all running sequences share. Default `auto`: half of the memory that the weights leave
+   * free on a CPU, where only what is used is taken, nine tenths of it on a card; at least one prompt of the model's full
+   * length, at most `maxBatch` of them.
+   */
   memory?: { kvBytes?: number | "auto" };
+  /** Sequences that run at once, 1 to 1024; fewer where the KV pool holds fewer. Default 128. */
+  maxBatch?: number;
+  /** Requests that may wait for the engine, up to a million; one more fails with ERR_QUEUE_FULL. Default 1024. */
+  maxQueue?: number;
   /** Pruning of requests that name none. Default `none`. */
   pruning?: Pruning;
   /** Largest picture accepted, in pixels, before it is decoded. Default 64,000,000. */
@@ -116,6 +124,16 @@ export interface LoadOptions {
 }
 
 export interface GenerateOptions {
+  /**
+   * Answers to draw from one prefill of the prompt, 1 to 64 and at most the engine's `maxBatch`. Default 1. Each is drawn
+   * with the seed and its own index, so at temperature 0 all are equal. Not with `cache: "redecide"`.
+   */
+  n?: number;
+  /**
+   * Requests of a higher priority start first, -100 to 100. Default 0. A level is worth ten seconds of waiting, so that
+   * every request gets its turn.
+   */
+  priority?: number;
   /** Most tokens of the answer, its end token included; fewer where the model has fewer positions left. Default 512. */
   maxTokens?: number;
   /** The end-of-sequence token and stop ids are not produced before. Default 0. */
@@ -151,7 +169,7 @@ export interface GenerateOptions {
   /** Return the scores that each cut ranked. Default false. */
   scores?: boolean;
   signal?: AbortSignal;
-  /** Milliseconds after which the request fails with ERR_TIMEOUT. Default: none. */
+  /** Milliseconds from the call after which the request fails with ERR_TIMEOUT. Default 3,600,000, one hour. */
   timeoutMs?: number;
 }
 
@@ -161,6 +179,7 @@ export interface Usage {
   imageTokens: number;
   /** Image tokens that each stage holds; stages are the runs of layers between cuts. */
   imageTokensPerStage: number[];
+  /** Tokens produced, all samples together. */
   completionTokens: number;
   /** Prefills that were run: one, or with `cache: "redecide"` one for each token. */
   prefills: number;
@@ -218,14 +237,27 @@ export interface TokenLogprob {
 
 export type FinishReason = "stop" | "length";
 
+/** One of the `n` answers of a request. */
+export interface SampleResult {
+  /** Without the text of the token or the stop string that ended it. */
+  text: string;
+  /** Every token produced, the one that ended the answer included. */
+  tokens: Uint32Array;
+  finishReason: FinishReason;
+  logprobs?: TokenLogprob[];
+}
+
 export interface Result {
-  /** The answer, without the text of the token or the stop string that ended it. */
+  /** The answer, or the first of `n`, without the text of the token or the stop string that ended it. */
   text: string;
   /** Every token produced, the one that ended the answer included. */
   tokens: Uint32Array;
   finishReason: FinishReason;
   usage: Usage;
-  /** Milliseconds: waiting, decoding pictures, vision tower and projector, (first) prefill, all tokens after the first. */
+  /**
+   * Milliseconds: waiting, decoding pictures, vision tower and projector, (first) prefill, all tokens after the first.
+   * Vision and prefill are those of the step that the request shared with others.
+   */
   timings: Record<"queue" | "decode" | "vision" | "prefill" | "generate", number>;
   cuts: CutResult[];
   flops: Flops;
@@ -233,10 +265,14 @@ export interface Result {
   kvBytes: number;
   images: ImagePlacement[];
   logprobs?: TokenLogprob[];
+  /** With `n` above 1: all answers, the first included. */
+  samples?: SampleResult[];
 }
 
 /** A piece of the answer. */
 export interface Delta {
+  /** Which of the request's `n` answers it belongs to, from 0. */
+  sample: number;
   text: string;
   /** Tokens that this piece completes. */
   tokens: number[];
@@ -250,6 +286,7 @@ export interface Generation extends AsyncIterable<Delta>, PromiseLike<Result>, A
   readonly id: string;
   /** Ends the generation; awaiting it then rejects with ERR_ABORTED (`cause` the reason, `partial` the result so far). */
   abort(reason?: unknown): void;
+  /** The text alone, of the first of `n` answers. */
   textStream(): ReadableStream<string>;
 }
 
@@ -315,11 +352,15 @@ export interface PlanJob {
   promptTokens?: number;
   /** Default 512. */
   maxTokens?: number;
+  /** Answers to the one prompt. Default 1. */
+  n?: number;
   pruning?: Pruning;
 }
 
 export interface Plan {
+  /** Of one answer. */
   stages: Stage[];
+  /** Of all answers: what they share counts once. */
   kvBytes: number;
   flops: Flops;
   /** Whether the engine's KV pool and the model's positions can hold it. */
@@ -366,7 +407,9 @@ export interface Engine extends AsyncDisposable {
   detokenize(ids: ArrayLike<number>): string;
   /** What a request would cost. */
   plan(job?: PlanJob): Plan;
-  /** Aborts what runs, waits for it, frees everything. Idempotent. */
+  /** Takes no more requests (they fail with ERR_DISPOSED) and resolves when those accepted have ended. `dispose` follows. */
+  drain(): Promise<void>;
+  /** Ends everything with ERR_ABORTED (`cause` an ERR_DISPOSED), waits for the step under way, frees everything. Idempotent. */
   dispose(): Promise<void>;
 }
 

@@ -2,6 +2,7 @@
 
 import { setMaxListeners } from "node:events";
 
+import { systemClock, type Clock } from "./clock.js";
 import { HimapError } from "./errors.cjs";
 
 export function abortedError(what: string, reason: unknown, partial?: unknown): HimapError {
@@ -23,12 +24,12 @@ export interface Ends {
  * Watches a signal and a clock. Returns the function that stops watching: a signal may live much longer than a request,
  * and would keep everything that it could still reach.
  */
-export function watch(signal: AbortSignal | undefined, timeoutMs: number | undefined, ends: Ends): () => void {
+export function watch(signal: AbortSignal | undefined, timeoutMs: number | undefined, ends: Ends, clock: Clock = systemClock): () => void {
   const onAbort = (): void => ends.abort(signal!.reason);
-  const timer = timeoutMs === undefined ? undefined : setTimeout(() => ends.timeout(timeoutMs), timeoutMs);
+  const stopTimer = timeoutMs === undefined ? undefined : clock.after(timeoutMs, () => ends.timeout(timeoutMs));
   if (signal) manyListeners(signal).addEventListener("abort", onAbort, { once: true });
   return () => {
-    clearTimeout(timer);
+    stopTimer?.();
     signal?.removeEventListener("abort", onAbort);
   };
 }

@@ -18,11 +18,15 @@ export interface RequestFacts extends ImageFacts {
   /** Of `load`, for requests that name none. */
   pruning: Pruning;
   imageAspectRatio: ImageAspectRatio;
+  /** Samples that one request may ask for. */
+  mostSamples: number;
 }
 
 /** A checked request. */
 export interface GenerateRequest {
   messages: Message[];
+  n: number;
+  priority: number;
   /** As asked for; the model's positions may leave less. */
   maxTokens: number;
   sampling: StepSampling;
@@ -36,17 +40,21 @@ export interface GenerateRequest {
   autoOrient: boolean;
   scores: boolean;
   signal: AbortSignal | undefined;
-  timeoutMs: number | undefined;
+  timeoutMs: number;
 }
 
 const optionNames = [
-  "maxTokens", "minTokens", "temperature", "topP", "topK", "minP", "seed", "repetitionPenalty", "presencePenalty",
-  "frequencyPenalty", "logitBias", "stop", "stopTokenIds", "logprobs", "pruning", "imageAspectRatio", "autoOrient",
-  "scores", "signal", "timeoutMs",
+  "n", "priority", "maxTokens", "minTokens", "temperature", "topP", "topK", "minP", "seed", "repetitionPenalty",
+  "presencePenalty", "frequencyPenalty", "logitBias", "stop", "stopTokenIds", "logprobs", "pruning", "imageAspectRatio",
+  "autoOrient", "scores", "signal", "timeoutMs",
 ] as const satisfies readonly (keyof GenerateOptions)[];
+
+/** The longest delay that a timer of Node holds, ms. */
+const longestDelayMs = 2 ** 31 - 1;
 
 /** Numbers, their ranges and, in `defaults`, their values when left out. */
 const numberRules = {
+  priority: { min: -limits.priority, max: limits.priority, integer: true },
   maxTokens: { min: 1, max: Number.MAX_SAFE_INTEGER, integer: true },
   minTokens: { min: 0, max: Number.MAX_SAFE_INTEGER, integer: true },
   temperature: { min: 0, max: limits.temperature },
@@ -57,10 +65,8 @@ const numberRules = {
   repetitionPenalty: { min: 0.01, max: limits.penalty },
   presencePenalty: { min: -limits.penalty, max: limits.penalty },
   frequencyPenalty: { min: -limits.penalty, max: limits.penalty },
+  timeoutMs: { min: 1, max: longestDelayMs },
 } as const;
-
-/** The longest delay that a timer of Node holds, ms. */
-const longestDelayMs = 2 ** 31 - 1;
 
 /** @throws HimapError ERR_INVALID_ARG with every fault of messages and options */
 export function checkGenerate(messages: unknown, options: unknown, facts: RequestFacts): GenerateRequest {
@@ -78,10 +84,14 @@ export function checkGenerate(messages: unknown, options: unknown, facts: Reques
   const [maxTokens, minTokens] = [number("maxTokens"), number("minTokens")];
   if (minTokens > maxTokens) faults.add(`at most ${maxTokens}, that is maxTokens,`, "minTokens", minTokens);
   const policy = checkPruning(given.pruning ?? facts.pruning, "pruning", facts.layers, faults);
+  const n = optional("n", (value) => faults.number(value, "n", { min: 1, max: facts.mostSamples, integer: true })) ?? defaults.n;
+  if (n > 1 && policy?.cache === "redecide") faults.add("1, as cache: \"redecide\" decides for one answer,", "n", n);
   const stopIds = optional("stopTokenIds", (value) => readStopIds(value, facts.vocabulary, faults)) ?? [];
 
   const request: GenerateRequest = {
     messages: conversation?.messages ?? [],
+    n,
+    priority: number("priority"),
     maxTokens,
     sampling: {
       temperature: number("temperature"),
@@ -107,7 +117,7 @@ export function checkGenerate(messages: unknown, options: unknown, facts: Reques
     autoOrient: flag("autoOrient"),
     scores: flag("scores"),
     signal: optional("signal", (value) => faults.signal(value, "signal")),
-    timeoutMs: optional("timeoutMs", (value) => faults.number(value, "timeoutMs", { min: 1, max: longestDelayMs })),
+    timeoutMs: number("timeoutMs"),
   };
   faults.raise("generate");
   return request;

@@ -14,6 +14,8 @@ export interface LoadRequest {
   imageAspectRatio: LoadOptions["imageAspectRatio"];
   template: NonNullable<LoadOptions["template"]>;
   kvBytes: number | "auto";
+  maxBatch: number;
+  maxQueue: number;
   pruning: NonNullable<LoadOptions["pruning"]>;
   maxPixels: number;
   onProgress: ((progress: LoadProgress) => void) | undefined;
@@ -23,8 +25,8 @@ export interface LoadRequest {
 }
 
 const optionNames = [
-  "device", "kvType", "threads", "weights", "imageAspectRatio", "template", "memory", "pruning", "maxPixels", "onProgress",
-  "signal", "logger",
+  "device", "kvType", "threads", "weights", "imageAspectRatio", "template", "memory", "maxBatch", "maxQueue", "pruning",
+  "maxPixels", "onProgress", "signal", "logger",
 ] as const satisfies readonly (keyof LoadOptions)[];
 
 /** @throws HimapError ERR_INVALID_ARG with every fault */
@@ -35,7 +37,7 @@ export function checkLoad(folder: unknown, options: unknown): LoadRequest {
   const given = faults.properties(options === undefined ? {} : options, "options", optionNames) ?? {};
   const choice = <T extends string, D>(name: keyof LoadOptions, choices: readonly T[], otherwise: D): T | D =>
     given[name] === undefined ? otherwise : (faults.oneOf(given[name], name, choices) ?? otherwise);
-  const number = (name: "threads" | "maxPixels", max: number, otherwise: number): number =>
+  const number = (name: "threads" | "maxBatch" | "maxQueue" | "maxPixels", max: number, otherwise: number): number =>
     given[name] === undefined ? otherwise : (faults.number(given[name], name, { min: 1, max, integer: true }) ?? otherwise);
   const aspect = given.imageAspectRatio;
   const logger = given.logger === undefined ? undefined : faults.callback<NonNullable<LoadOptions["logger"]>>(given.logger, "logger");
@@ -48,6 +50,8 @@ export function checkLoad(folder: unknown, options: unknown): LoadRequest {
     imageAspectRatio: aspect === undefined ? undefined : faults.oneOf(aspect, "imageAspectRatio", ["pad", "crop"]),
     template: choice("template", ["auto", "vicuna_v1", "llava_v1", "hf"], defaults.template),
     kvBytes: given.memory === undefined ? "auto" : readKvBytes(given.memory, faults),
+    maxBatch: number("maxBatch", limits.batch, defaults.maxBatch),
+    maxQueue: number("maxQueue", limits.queue, defaults.maxQueue),
     // Its form depends on the model's depth, so it is checked when the checkpoint is open.
     pruning: (given.pruning as LoadRequest["pruning"] | undefined) ?? defaults.pruning,
     maxPixels: number("maxPixels", 2 ** 32, defaults.maxPixels),

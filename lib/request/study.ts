@@ -131,6 +131,7 @@ export interface PlanRequest {
   images: number;
   promptTokens: number;
   maxTokens: number;
+  n: number;
   cuts: ResolvedCut[];
   cache: CacheMode;
 }
@@ -138,17 +139,18 @@ export interface PlanRequest {
 /** @throws HimapError ERR_INVALID_ARG with every fault */
 export function checkPlan(job: unknown, facts: RequestFacts): PlanRequest {
   const faults = new Faults();
-  const given = faults.properties(job === undefined ? {} : job, "job", ["images", "promptTokens", "maxTokens", "pruning"]) ?? {};
+  const given = faults.properties(job === undefined ? {} : job, "job", ["images", "promptTokens", "maxTokens", "n", "pruning"]) ?? {};
   const count = (name: keyof typeof planDefaults, min: number, max: number): number =>
     given[name] === undefined ? planDefaults[name] : (faults.number(given[name], name, { min, max, integer: true }) ?? min);
   const images = count("images", 0, limits.images);
   // Far beyond any model, and small enough for exact arithmetic on squares.
   const promptTokens = count("promptTokens", 1, 2 ** 24);
   const maxTokens = count("maxTokens", 1, 2 ** 24);
+  const n = count("n", 1, facts.mostSamples);
   const policy = checkPruning(given.pruning ?? facts.pruning, "pruning", facts.layers, faults);
   const cuts = policy ? resolveCuts(policy.cuts, "pruning", images * facts.imageTokens, faults) : [];
   faults.raise("plan");
-  return { images, promptTokens, maxTokens, cuts, cache: policy?.cache ?? "frozen" };
+  return { images, promptTokens, maxTokens, n, cuts, cache: policy?.cache ?? "frozen" };
 }
 
 /** @throws HimapError ERR_INVALID_ARG */

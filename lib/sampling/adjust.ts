@@ -38,6 +38,13 @@ export class Adjustments {
     if (options.minTokens > 0) for (const id of options.stopIds) this.#counts.set(id, 0);
   }
 
+  /** For how many tokens, the next one included, `next` gives what it gives now. */
+  get steadyFor(): number {
+    const { repetitionPenalty, presencePenalty, frequencyPenalty, minTokens, stopIds } = this.#options;
+    if (repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0) return 1;
+    return this.#answered < minTokens && stopIds.size > 0 ? minTokens - this.#answered : Infinity;
+  }
+
   /** Notes a token of the answer. */
   push(id: number): void {
     const { repetitionPenalty, presencePenalty, frequencyPenalty } = this.#options;

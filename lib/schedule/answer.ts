@@ -1,146 +1,170 @@
-/** One answer: prompt in, prefill, then a token a step until a stop; or a prefill a step, where every token decides anew. */
+/**
+ * The answers to one prompt: a prefill, from which every sample draws its own first token, then a token a pass for each
+ * until it ends; or a prefill a step, where every token decides anew what is kept.
+ */
 
-import type { Candidates, StepSequence } from "../binding/native.js";
-import { HimapError } from "../errors.cjs";
+import type { StepSequence, StepToken } from "../binding/native.js";
+import type { HimapError } from "../errors.cjs";
 import type { GenerationControls } from "../generation.js";
 import { checkCharacters, checkDemand, checkLength, demandOf, type Demand, type Model } from "../model.js";
 import { renderPrompt, type Prompt } from "../prompt/index.js";
 import { compileCuts } from "../pruning/compile.js";
 import type { GenerateRequest } from "../request/generate.js";
-import { answerResult } from "../result.js";
-import { Adjustments } from "../sampling/adjust.js";
-import { logprobsOf } from "../sampling/logprobs.js";
-import { chooseToken } from "../sampling/sampler.js";
-import { StopScanner } from "../sampling/stop.js";
-import type { DetokenizerStream, Tokenizer } from "../tokenizer/types.js";
-import type { CutResult, FinishReason, Result, TokenLogprob } from "../types.js";
-import { firstPositions, packSpans, pageTables } from "./layout.js";
+import { partialResult, wholeResult, type PartialResult } from "../result.js";
+import type { CutResult, Result } from "../types.js";
+import { firstPositions, forkCopies, packSpans, pageTables, sampleTables } from "./layout.js";
+import type { Lease } from "./pages.js";
 import { preparePictures, type Pictures } from "./pictures.js";
-import type { Work, WorkOutput, WorkStep } from "./work.js";
+import { Sample } from "./sample.js";
+import type { Work, WorkDemand, WorkOutput, WorkStep } from "./work.js";
 
-/** What is known of an answer once its prefill is over. */
+/** An answer under way. */
 export interface AnswerState {
   prompt: Prompt;
   demand: Demand;
   pictures: Pictures;
+  /** Known when the step of the prefill has ended. */
   cuts: CutResult[];
-  text: string;
-  tokens: number[];
-  logprobs: TokenLogprob[] | undefined;
+  samples: Sample[];
   timings: Result["timings"];
 }
 
 export class Answer implements Work {
+  readonly kind = "generate";
+  readonly id: string;
   readonly #model: Model;
   readonly #request: GenerateRequest;
   readonly #controls: Pick<GenerationControls, "push" | "finish" | "fail">;
-  readonly #decoder: DetokenizerStream;
-  readonly #scanner: StopScanner;
-  readonly #submitted = performance.now();
-  #adjustments!: Adjustments;
-  #pages!: Int32Array;
-  /** The request's, or what the model's positions leave. */
-  #maxTokens = 0;
-  #firstTokenAt = 0;
+  readonly #submitted: number;
   #state: AnswerState | undefined;
-  #prefilled = false;
-  /** Tokens whose text has not been handed on yet. */
-  #pending: number[] = [];
+  #lease!: Lease;
+  /** The samples' page tables. */
+  #tables: Int32Array[] = [];
+  /** What has been run: nothing, the prompt, the prompt and the first step of samples that parted from it. */
+  #phase: "new" | "prefilled" | "parted" = "new";
+  /** Whose the sequences of the step under way are. */
+  #live: Sample[] = [];
+  #firstTokenAt: number | undefined;
+  /** With `redecide`, the token of the step under way: it is taken together with what the step decided. */
+  #held: StepToken | undefined;
 
-  constructor(model: Model, request: GenerateRequest, controls: Pick<GenerationControls, "push" | "finish" | "fail">) {
+  constructor(id: string, model: Model, request: GenerateRequest, controls: Pick<GenerationControls, "push" | "finish" | "fail">) {
+    this.id = id;
     this.#model = model;
+    this.#submitted = model.clock.now();
     this.#request = request;
     this.#controls = controls;
-    this.#decoder = model.tokenizer.stream();
-    this.#scanner = new StopScanner(request.stop);
   }
 
-  get pageCount(): number {
-    return this.#state!.demand.pages;
+  get priority(): number {
+    return this.#request.priority;
+  }
+  get samples(): number {
+    return this.#request.n;
+  }
+  get promptTokens(): number {
+    return this.#state?.prompt.ids.length ?? 0;
+  }
+  get imageTokens(): number {
+    return this.#state?.demand.stages[0]!.imageTokens ?? 0;
+  }
+  get keptImageTokens(): number {
+    return this.#state?.demand.stages.at(-1)!.imageTokens ?? 0;
+  }
+  get tokens(): number {
+    return this.#state?.samples.reduce((sum, { tokens }) => sum + tokens.length, 0) ?? 0;
   }
 
-  async prepare(signal: AbortSignal): Promise<void> {
+  measure(): WorkDemand {
     const { template, tokenizer, facts, poolPages, checkpoint } = this.#model;
-    const { messages, maxTokens, cuts, imageAspectRatio, autoOrient } = this.#request;
+    const { messages, cuts, n, cache } = this.#request;
     checkCharacters(messages, 1, this.#model);
     const prompt = renderPrompt(messages, { template, tokenizer, imageTokens: facts.imageTokens });
     const length = prompt.ids.length;
     checkLength(length, 1, this.#model);
-    this.#maxTokens = Math.min(maxTokens, checkpoint.config.maxPositions - length);
-    const demand = demandOf(this.#model, { length, imageTokens: length - prompt.textTokens, newTokens: this.#maxTokens, cuts });
+    const maxTokens = Math.min(this.#request.maxTokens, checkpoint.config.maxPositions - length);
+    const imageTokens = length - prompt.textTokens;
+    const demand = demandOf(this.#model, { length, imageTokens, newTokens: maxTokens, samples: n, cuts });
     checkDemand(demand, poolPages);
-    const pictures = await preparePictures(this.#model, prompt.images, { imageAspectRatio, autoOrient, signal });
-    this.#adjustments = new Adjustments(this.#request.adjust, prompt.ids);
+    const sample = { tokenizer, request: this.#request, prompt: prompt.ids, maxTokens, push: this.#controls.push };
     this.#state = {
       prompt,
       demand,
-      pictures,
+      pictures: { images: [], placements: [], decodeMs: 0, encoded: 0 },
       cuts: [],
-      text: "",
-      tokens: [],
-      logprobs: this.#request.logprobs === undefined ? undefined : [],
-      timings: { queue: 0, decode: pictures.decodeMs, vision: 0, prefill: 0, generate: 0 },
+      samples: Array.from({ length: n }, (_, index) => new Sample(index, sample)),
+      timings: { queue: 0, decode: 0, vision: 0, prefill: 0, generate: 0 },
     };
+    return { pages: demand.pages, sequences: n, rows: length, images: prompt.images.length, standing: cache === "redecide" };
   }
 
-  start(pages: Int32Array): void {
-    this.#pages = pages;
-    const { timings } = this.#state!;
-    timings.queue = performance.now() - this.#submitted - timings.decode;
+  async prepare(signal: AbortSignal): Promise<void> {
+    const { imageAspectRatio, autoOrient } = this.#request;
+    const state = this.#state!;
+    if (state.prompt.images.length === 0) return;
+    state.pictures = await preparePictures(this.#model, state.prompt.images, { imageAspectRatio, autoOrient, signal });
+    state.timings.decode = state.pictures.decodeMs;
+  }
+
+  start(lease: Lease): void {
+    const { timings, demand: { stages } } = this.#state!;
+    this.#lease = lease;
+    this.#tables = sampleTables(stages, lease.pages, this.#request.n, this.#model.native.pageTokens);
+    lease.split(this.#tables);
+    timings.queue = this.#model.clock.now() - this.#submitted - timings.decode;
   }
 
   next(): WorkStep {
-    const { prompt, demand, pictures, tokens } = this.#state!;
-    const { sampling, cuts, cache, scores, adjust: { stopIds } } = this.#request;
-    const adjust = this.#adjustments.next();
-    const common = { stop: Int32Array.from(stopIds), burst: 1, sampling, ...(adjust && { adjust }) };
-    if (!this.#prefilled || cache === "redecide") {
-      const ids = new Int32Array(prompt.ids.length + tokens.length);
-      ids.set(prompt.ids);
-      ids.set(tokens, prompt.ids.length);
-      const sequence: StepSequence = {
-        phase: "prefill",
-        ids,
-        positions: firstPositions(ids.length),
-        spans: packSpans(prompt.spans),
-        cuts: compileCuts(cuts),
-        stages: pageTables(demand.stages, this.#pages),
-        ...common,
-        returnScores: scores,
-      };
+    const { samples, pictures, demand } = this.#state!;
+    if (this.#phase === "new" || this.#request.cache === "redecide") {
+      this.#live = [samples[0]!];
       // What the first prefill makes of a picture serves those that follow.
-      const returnFeatures = cache === "redecide" && !this.#prefilled;
-      return { images: pictures.images.map((image) => (returnFeatures ? { ...image, returnFeatures } : image)), sequence };
+      const returnFeatures = this.#request.cache === "redecide" && this.#phase === "new";
+      return {
+        images: pictures.images.map((image) => (returnFeatures ? { ...image, returnFeatures } : image)),
+        sequences: [this.#prefill(samples[0]!)],
+      };
     }
-    const sequence: StepSequence = {
-      phase: "decode",
-      ids: Int32Array.of(tokens.at(-1)!),
-      positions: Int32Array.of(prompt.ids.length + tokens.length - 1),
-      spans: new Int32Array(0),
-      cuts: [],
-      stages: pageTables(demand.stages, this.#pages, tokens.length - 1),
-      ...common,
-    };
-    return { images: [], sequence };
+    this.#live = samples.filter(({ finishReason }) => !finishReason);
+    const sequences = this.#live.map((sample) => this.#decode(sample));
+    if (this.#phase === "parted") return { images: [], sequences };
+    const tables = this.#live.map((sample) => this.#tableOf(sample));
+    return { images: [], sequences, copies: forkCopies(demand.stages, this.#tables[0]!, tables, this.#model.native.pageTokens) };
   }
 
-  accept({ images, sequence, timings }: WorkOutput): boolean {
+  take(sequence: number, token: StepToken): boolean {
+    const { samples } = this.#state!;
+    this.#firstTokenAt ??= this.#model.clock.now();
+    if (this.#request.cache === "redecide") {
+      this.#held = token;
+      return true;
+    }
+    // Every sample draws from the prompt's own candidates.
+    const drawing = this.#phase === "new" && samples.length > 1 ? samples : [this.#live[sequence]!];
+    for (const sample of drawing) sample.take(token);
+    return drawing.every(({ finishReason }) => finishReason);
+  }
+
+  accept({ images, sequences, timings }: WorkOutput): boolean {
     const state = this.#state!;
     const redecide = this.#request.cache === "redecide";
-    if (!this.#prefilled) {
-      this.#prefilled = true;
-      this.#firstTokenAt = performance.now();
+    if (this.#phase === "new") {
       state.timings.vision = timings.vision;
       state.timings.prefill = timings.prefill;
-      state.cuts = sequence!.cuts.map((cut, i) => ({ before: this.#request.cuts[i]!.before, ...cut, ...(redecide && { steps: [] }) }));
+      state.cuts = sequences[0]!.cuts.map((cut, i) => ({ before: this.#request.cuts[i]!.before, ...cut, ...(redecide && { steps: [] }) }));
       // Their pixels are no longer needed, and an answer may take long.
       state.pictures.images = redecide ? images.map(({ features }) => ({ features: features! })) : [];
     }
-    if (redecide) sequence!.cuts.forEach((cut, i) => state.cuts[i]!.steps!.push(cut));
-    const reason = this.#take(sequence!.candidates.at(-1)!);
-    state.timings.generate = performance.now() - this.#firstTokenAt;
-    if (!reason) return false;
-    this.#controls.finish({ ...answerResult(this.#model, this.#request, state), finishReason: reason });
+    if (redecide) {
+      sequences[0]!.cuts.forEach((cut, i) => state.cuts[i]!.steps!.push(cut));
+      state.samples[0]!.take(this.#held!);
+    }
+    this.#phase = this.#phase === "new" && state.samples.length > 1 ? "prefilled" : "parted";
+    state.timings.generate = this.#model.clock.now() - this.#firstTokenAt!;
+    // Until samples have parted, the first one's table holds what the others are copied from.
+    if (this.#phase === "parted") for (const sample of state.samples) if (sample.finishReason) this.#lease.give(this.#tableOf(sample));
+    if (!state.samples.every(({ finishReason }) => finishReason)) return false;
+    this.#controls.finish(wholeResult(this.#model, this.#request, state));
     return true;
   }
 
@@ -148,57 +172,59 @@ export class Answer implements Work {
     this.#controls.fail(error);
   }
 
-  /** What there is of the result; `undefined` before the first token. */
-  partial(): Omit<Result, "finishReason"> | undefined {
-    return this.#prefilled ? answerResult(this.#model, this.#request, this.#state!) : undefined;
+  /** What there is of the result; `undefined` before the first token. The cuts are missing until the prefill's step has ended. */
+  partial(): PartialResult | undefined {
+    return this.tokens > 0 ? partialResult(this.#model, this.#request, this.#state!) : undefined;
   }
 
-  /** Chooses the next token and hands its text on. Returns why the answer ends, where it does. */
-  #take(candidates: Candidates): FinishReason | undefined {
-    const state = this.#state!;
-    const { sampling, logprobs, adjust: { stopIds } } = this.#request;
-    checkCandidates(candidates);
-    const chosen = chooseToken(candidates, sampling, state.prompt.ids.length + state.tokens.length);
-    const id = candidates.ids[chosen]!;
-    state.tokens.push(id);
-    state.logprobs?.push(logprobsOf(candidates, chosen, logprobs!, (token) => pieceText(this.#model.tokenizer, token)));
-    this.#adjustments.push(id);
-    this.#pending.push(id);
-
-    const stopped = stopIds.has(id);
-    if (!stopped) this.#emit(this.#scanner.push(this.#decoder.push(id)));
-    let reason: FinishReason | undefined;
-    if (stopped || this.#scanner.stopped) reason = "stop";
-    else if (state.tokens.length >= this.#maxTokens) reason = "length";
-    if (reason) {
-      const tail = this.#scanner.push(this.#decoder.end());
-      this.#emit(tail + this.#scanner.end(), true);
-    }
-    return reason;
+  #tableOf(sample: Sample): Int32Array {
+    return this.#tables[sample.sampling.sample]!;
   }
 
-  /** Hands text on, with the tokens that it completes. At the end tokens without text are handed on too. */
-  #emit(text: string, last = false): void {
-    if (text === "" && !(last && this.#pending.length > 0)) return;
-    this.#state!.text += text;
-    this.#controls.push({ text, tokens: this.#pending });
-    this.#pending = [];
+  #prefill(sample: Sample): StepSequence {
+    const { prompt, demand, samples } = this.#state!;
+    const { cuts, cache, scores } = this.#request;
+    const ids = new Int32Array(prompt.ids.length + sample.tokens.length);
+    ids.set(prompt.ids);
+    ids.set(sample.tokens, prompt.ids.length);
+    return {
+      phase: "prefill",
+      ids,
+      positions: firstPositions(ids.length),
+      spans: packSpans(prompt.spans),
+      cuts: compileCuts(cuts),
+      stages: pageTables(demand.stages, this.#tables[0]!),
+      ...this.#common(sample, cache === "redecide" || samples.length > 1 ? 1 : Infinity),
+      // The first tells at once of a model that makes no numbers.
+      candidates: "all",
+      returnScores: scores,
+    };
+  }
+
+  #decode(sample: Sample): StepSequence {
+    const { prompt, demand } = this.#state!;
+    const generated = sample.tokens.length - 1;
+    return {
+      phase: "decode",
+      ids: Int32Array.of(sample.tokens[generated]!),
+      positions: Int32Array.of(prompt.ids.length + generated),
+      spans: noSpans,
+      cuts: [],
+      stages: pageTables(demand.stages, this.#tableOf(sample), generated),
+      ...this.#common(sample, Infinity),
+      candidates: sample.logprobs ? "all" : "last",
+    };
+  }
+
+  #common(sample: Sample, longest: number): Pick<StepSequence, "stop" | "burst" | "sampling" | "adjust"> {
+    const { adjust, burst } = sample.next();
+    return {
+      stop: Int32Array.from(this.#request.adjust.stopIds),
+      burst: Math.min(burst, longest),
+      sampling: sample.sampling,
+      ...(adjust && { adjust }),
+    };
   }
 }
 
-function checkCandidates({ ids, logits }: Candidates): void {
-  if (ids.length > 0 && logits[0]! > -Infinity) return;
-  if (ids.length > 0 && Number.isNaN(logits[0])) {
-    throw new HimapError("ERR_BAD_CHECKPOINT", "expected numbers for the model's logits but received NaN", {
-      hint: "the weights hold NaN, or values beyond the range of their arithmetic",
-    });
-  }
-  throw new HimapError("ERR_INVALID_ARG", "generate: expected at least one allowed token for logitBias but received biases that forbid all");
-}
-
-/** A token's own text: spaces for the vocabulary's marks, ASCII bytes as characters, other bytes as `<0xNN>`. */
-function pieceText(tokenizer: Tokenizer, id: number): string {
-  const piece = tokenizer.piece(id);
-  const byte = /^<0x([0-7][0-9A-F])>$/.exec(piece);
-  return byte ? String.fromCharCode(parseInt(byte[1]!, 16)) : piece.replaceAll("\u2581", " ");
-}
+const noSpans = new Int32Array(0);

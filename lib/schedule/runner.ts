@@ -1,199 +1,335 @@
 /**
- * Runs works on one native engine: prepares a few ahead, admits them in the order in which they are ready, and advances
- * all that run by one step at a time. Every work that is submitted ends exactly once, by its own `accept` or by `fail`.
+ * Runs works on one native engine by continuous batching. A work waits for its turn, is prepared a little ahead, joins
+ * the works that run between two steps, advances with all of them, and leaves when it has ended. Every work that is
+ * submitted ends exactly once: by its own `accept`, or by `fail`.
+ *
+ * A step runs on natively for as many tokens as its sequences may produce without JavaScript, so a busy event loop does
+ * not hold the engine up. It is ended early, by `yield`, when that lets a work join or leave.
  */
 
-import type { NativeEngine, StepInput, StepOutput } from "../binding/native.js";
+import type { NativeEngine, StepToken } from "../binding/native.js";
+import type { Clock } from "../clock.js";
 import { limits } from "../defaults.js";
-import { HimapError } from "../errors.cjs";
-import { PagePool } from "./pages.js";
-import type { Work, WorkOutput, WorkStep } from "./work.js";
+import { HimapError, type ErrorCode } from "../errors.cjs";
+import { choose } from "./admission.js";
+import type { Observer, RunnerState } from "./observer.js";
+import { Lease, PagePool } from "./pages.js";
+import { Queue, rankOf, type Entry } from "./queue.js";
+import { JoinedStep } from "./step.js";
+import type { Work } from "./work.js";
 
-/** Works that advance together. */
-const maxRunning = 1;
+export interface RunnerOptions {
+  /** Pages of the engine's KV pool. */
+  pages: number;
+  /** Sequences that run at once. */
+  maxBatch: number;
+  /** Works that may wait, in preparation or ready included. */
+  maxQueue: number;
+  /** Makes a HimapError of whatever was thrown. */
+  toError: (cause: unknown) => HimapError;
+  clock: Clock;
+  observer?: Observer | undefined;
+}
 
 export class Runner {
   readonly pool: PagePool;
-  readonly #engine: Pick<NativeEngine, "step" | "interrupt">;
-  readonly #toError: (cause: unknown) => HimapError;
-  readonly #waiting = new Set<Work>();
-  readonly #preparing = new Map<Work, AbortController>();
-  readonly #ready = new Set<Work>();
-  /** Pages by work. A cancelled one stays until the step that may write to its pages has ended. */
-  readonly #running = new Map<Work, Int32Array>();
-  readonly #cancelled = new Set<Work>();
-  #stepping = false;
+  readonly #engine: Pick<NativeEngine, "step" | "yield" | "interrupt">;
+  readonly #options: RunnerOptions;
+  /** Every work that was accepted and has not left. */
+  readonly #entries = new Map<Work, Entry>();
+  readonly #waiting = new Queue();
+  readonly #preparing = new Set<Entry>();
+  readonly #ready = new Queue();
+  /** Those that take part in steps; a leaving one until the step under way has ended. */
+  readonly #running = new Set<Entry>();
+  /** The step under way, and when it began. */
+  #step: JoinedStep<Entry> | undefined;
+  #stepStart = 0;
+  /** Something waits for the step under way to end. */
+  #yieldDue = false;
   #loop: Promise<void> | undefined;
-  #closed: (() => HimapError) | undefined;
+  /** Why nothing is accepted any more. */
+  #refusal: (() => HimapError) | undefined;
+  readonly #whenEmpty: (() => void)[] = [];
 
-  /** @param toError makes a HimapError of whatever was thrown */
-  constructor(engine: Pick<NativeEngine, "step" | "interrupt">, pages: number, toError: (cause: unknown) => HimapError) {
+  constructor(engine: Pick<NativeEngine, "step" | "yield" | "interrupt">, options: RunnerOptions) {
     this.#engine = engine;
-    this.pool = new PagePool(pages);
-    this.#toError = toError;
+    this.#options = options;
+    this.pool = new PagePool(options.pages);
+  }
+
+  get state(): RunnerState {
+    return {
+      waiting: this.#waiting.size,
+      preparing: this.#preparing.size,
+      ready: this.#ready.size,
+      running: this.#running.size,
+      sequences: this.#count(({ sequences }) => sequences),
+      pagesInUse: this.pool.inUse,
+      pages: this.pool.size,
+    };
   }
 
   submit(work: Work): void {
-    if (this.#closed) return this.#fail(work, this.#closed());
-    this.#waiting.add(work);
+    const submitted = this.#options.clock.now();
+    try {
+      const entry = this.#enter(work, submitted);
+      this.#entries.set(work, entry);
+      this.#waiting.add(entry);
+    } catch (cause) {
+      this.#settle(work, submitted, this.#options.toError(cause));
+      return;
+    }
+    this.#options.observer?.queued(work);
     this.#prepareSome();
   }
 
   /** Ends a work wherever it stands; nothing happens to one that has ended. */
   cancel(work: Work, error: HimapError): void {
-    const controller = this.#preparing.get(work);
-    if (this.#waiting.delete(work) || this.#preparing.delete(work) || this.#ready.delete(work)) {
-      controller?.abort(error);
-      this.#fail(work, error);
-      this.#prepareSome();
-    } else if (this.#running.has(work) && !this.#cancelled.has(work)) {
-      this.#cancelled.add(work);
-      this.#fail(work, error);
-      // The step under way is worth ending only when nobody waits for it any more.
-      if (this.#stepping && [...this.#running.keys()].every((other) => this.#cancelled.has(other))) this.#engine.interrupt();
+    const entry = this.#entries.get(work);
+    if (!entry || entry.state === "leaving") return;
+    if (entry.state === "running") {
+      this.#leave(entry, error);
+      // Worth ending at once when nobody waits for it any more, and at the next token otherwise.
+      if (this.#step?.owners.every(({ state }) => state === "leaving")) this.#engine.interrupt();
+      else this.#yieldSoon();
+      return;
     }
+    for (const place of [this.#waiting, this.#preparing, this.#ready]) place.delete(entry);
+    entry.controller.abort(error);
+    this.#forget(entry);
+    this.#settle(work, entry.submitted, error);
+    this.#prepareSome();
   }
 
-  /** Ends every work, and every later one, with an error of `makeError`; resolves when the last step has ended. */
-  async close(makeError: () => HimapError): Promise<void> {
-    this.#closed ??= makeError;
-    const works = [...this.#waiting, ...this.#preparing.keys(), ...this.#ready, ...this.#running.keys()];
-    for (const work of works) this.cancel(work, makeError());
+  /** Takes no more works, each refused with an error of `makeRefusal`; resolves when those accepted have ended. */
+  async drain(makeRefusal: () => HimapError): Promise<void> {
+    this.#refusal ??= makeRefusal;
+    if (this.#entries.size > 0) await new Promise<void>((resolve) => this.#whenEmpty.push(resolve));
+  }
+
+  /** Ends every work with an error of `makeError`, refuses every later one, and resolves when the last step has ended. */
+  async close(makeRefusal: () => HimapError, makeError: (work: Work) => HimapError): Promise<void> {
+    this.#refusal = makeRefusal;
+    // Those that wait first, so that none of them is prepared in the place of another.
+    const entries = [...this.#waiting, ...this.#entries.values()];
+    for (const { work } of entries) this.cancel(work, makeError(work));
     await this.#loop;
   }
 
+  #enter(work: Work, submitted: number): Entry {
+    const { maxQueue, maxBatch } = this.#options;
+    if (this.#refusal) throw this.#refusal();
+    const queued = this.#entries.size - this.#running.size;
+    if (queued >= maxQueue) {
+      throw new HimapError("ERR_QUEUE_FULL", `${work.kind}: expected at most ${maxQueue} requests to wait but received one more`, {
+        hint: "send it again later, or raise maxQueue in load()",
+      });
+    }
+    const demand = work.measure();
+    if (demand.pages > this.pool.size || demand.sequences > maxBatch) {
+      const expected = `at most ${this.pool.size} pages and ${maxBatch} sequences`;
+      throw new HimapError("ERR_INTERNAL", `[runner] expected ${expected} for a work but received ${demand.pages} and ${demand.sequences}`);
+    }
+    return {
+      work,
+      demand,
+      submitted,
+      rank: rankOf(submitted, work.priority, limits.ageingMs),
+      state: "waiting",
+      controller: new AbortController(),
+      lease: undefined,
+      overtaken: 0,
+      answered: false,
+    };
+  }
+
   #prepareSome(): void {
-    for (const work of this.#waiting) {
-      if (this.#preparing.size + this.#ready.size >= limits.preparedAhead) return;
-      this.#waiting.delete(work);
-      void this.#prepare(work);
+    while (this.#preparing.size + this.#ready.size < limits.preparedAhead) {
+      const entry = this.#waiting.shift();
+      if (!entry) return;
+      void this.#prepare(entry);
     }
   }
 
-  async #prepare(work: Work): Promise<void> {
-    const controller = new AbortController();
-    this.#preparing.set(work, controller);
+  async #prepare(entry: Entry): Promise<void> {
+    const { work, controller } = entry;
+    entry.state = "preparing";
+    this.#preparing.add(entry);
     let failure: HimapError | undefined;
     try {
       await work.prepare(controller.signal);
     } catch (cause) {
-      failure = this.#toError(cause);
+      failure = this.#options.toError(cause);
     }
     // Otherwise it has been cancelled meanwhile.
-    if (!this.#preparing.delete(work)) return;
+    if (!this.#preparing.delete(entry)) return;
     if (failure) {
-      this.#fail(work, failure);
+      this.#forget(entry);
+      this.#settle(work, entry.submitted, failure);
       this.#prepareSome();
       return;
     }
-    this.#ready.add(work);
+    entry.state = "ready";
+    this.#ready.add(entry);
+    if (this.#step && choose(this.#ready, this.#room()).joining.length > 0) this.#yieldSoon();
     this.#loop ??= this.#run();
   }
 
   async #run(): Promise<void> {
-    // A turn later, so that `#loop` is set before the loop can end and clear it.
-    await Promise.resolve();
+    // A turn of the event loop later, so that works that are submitted together start together.
+    await new Promise((resolve) => setImmediate(resolve));
     try {
-      for (this.#admit(); this.#running.size > 0; this.#admit()) await this.#step();
+      for (let more = this.#admit(); this.#running.size > 0; more = this.#admit()) await this.#advance(more);
     } catch (cause) {
-      // A defect of ours: nothing may be left waiting for a loop that has ended.
-      void this.close(() => this.#toError(cause));
+      this.#abandon(this.#options.toError(cause));
     }
     this.#loop = undefined;
   }
 
-  #admit(): void {
-    for (const work of this.#ready) {
-      if (this.#running.size >= maxRunning) return;
-      const pages = this.pool.take(work.pageCount);
-      if (!pages) {
-        // Pages will come free when a running work ends; with none running, they never will.
-        if (this.#running.size > 0) return;
-        this.#ready.delete(work);
-        const message = `[runner] expected at most ${this.pool.size} pages for a work but received ${work.pageCount}`;
-        this.#fail(work, new HimapError("ERR_INTERNAL", message));
-        continue;
-      }
-      this.#ready.delete(work);
-      this.#running.set(work, pages);
-      this.#guard(work, () => work.start(pages));
+  /** Lets in whoever fits. True where more would fit into the step after this one. */
+  #admit(): boolean {
+    const { joining, passed, more } = choose(this.#ready, this.#room());
+    for (const [entry, times] of passed) entry.overtaken += times;
+    for (const entry of joining) {
+      this.#ready.delete(entry);
+      entry.state = "running";
+      entry.lease = new Lease(this.pool, this.pool.take(entry.demand.pages)!);
+      this.#running.add(entry);
+      this.#options.observer?.started(entry.work, { waitedMs: this.#options.clock.now() - entry.submitted, pages: entry.demand.pages });
+      this.#guard(entry, () => entry.work.start(entry.lease!));
     }
     this.#prepareSome();
+    return more;
   }
 
-  /** One step of all that run. */
-  async #step(): Promise<void> {
-    const parts = new Map<Work, WorkStep>();
-    for (const work of [...this.#running.keys()]) {
-      if (!this.#cancelled.has(work)) this.#guard(work, () => parts.set(work, work.next()));
-      else this.#release(work);
+  /** One step of all that run. @param more others could join right after it: it makes one pass only */
+  async #advance(more: boolean): Promise<void> {
+    const step = new JoinedStep<Entry>();
+    for (const entry of [...this.#running]) {
+      if (entry.state === "running") this.#guard(entry, () => step.add(entry, entry.work.next(), more ? 1 : Infinity));
+      if (entry.state === "leaving") this.#release(entry);
     }
-    if (parts.size === 0) return;
-    let outputs: WorkOutput[];
-    this.#stepping = true;
+    if (step.size === 0) return;
+    const { input } = step;
+    this.#step = step;
+    this.#stepStart = this.#options.clock.now();
+    this.#yieldDue = false;
     try {
-      outputs = split(await this.#engine.step(join([...parts.values()])), [...parts.values()]);
-    } catch (cause) {
-      for (const work of parts.keys()) {
-        if (!this.#cancelled.has(work)) this.#fail(work, this.#toError(cause));
-        this.#release(work);
-      }
-      return;
-    } finally {
-      this.#stepping = false;
-    }
-    [...parts.keys()].forEach((work, i) => {
-      if (this.#cancelled.has(work)) return this.#release(work);
-      this.#guard(work, () => {
-        if (work.accept(outputs[i]!)) this.#release(work);
+      const output = await this.#engine.step(input, (tokens) => this.#take(step, tokens));
+      this.#step = undefined;
+      const prefills = input.sequences.filter(({ phase }) => phase === "prefill");
+      this.#options.observer?.stepped({
+        wallMs: this.#options.clock.now() - this.#stepStart,
+        timings: output.timings,
+        sequences: input.sequences.length,
+        prefills: prefills.length,
+        prefillRows: prefills.reduce((sum, { ids }) => sum + ids.length, 0),
+        images: input.images.length,
+        passes: step.passes,
       });
-    });
+      for (const { owner, output: part } of step.split(output)) {
+        if (owner.state === "running") this.#guard(owner, () => owner.work.accept(part) && this.#finish(owner));
+      }
+    } catch (cause) {
+      this.#step = undefined;
+      for (const entry of step.owners) if (entry.state === "running") this.#leave(entry, this.#options.toError(cause));
+    }
+    for (const entry of step.owners) if (entry.state === "leaving") this.#release(entry);
+  }
+
+  /** What passes of the step under way gave. */
+  #take(step: JoinedStep<Entry>, tokens: readonly StepToken[]): void {
+    for (const token of tokens) {
+      const { owner, index } = step.ownerOf(token.sequence);
+      step.passes += 1;
+      if (owner.state !== "running") continue;
+      this.#guard(owner, () => {
+        if (owner.work.take(index, token)) this.#yieldDue = true;
+      });
+      if (owner.answered || owner.work.tokens === 0) continue;
+      owner.answered = true;
+      this.#options.observer?.firstToken(owner.work, this.#options.clock.now() - owner.submitted);
+    }
+    if (this.#yieldDue) this.#yieldSoon();
+  }
+
+  /**
+   * Ends the step under way at its next token. Not before it has run for a moment, and then when its next tokens come: where
+   * a pass takes less than the way into JavaScript and back, leaving and joining would cost more than they bring.
+   */
+  #yieldSoon(): void {
+    if (!this.#step) return;
+    this.#yieldDue = true;
+    if (this.#options.clock.now() - this.#stepStart >= limits.burstMs) this.#engine.yield();
+  }
+
+  #room(): { pages: number; sequences: number; standingRows: number } {
+    return {
+      pages: this.pool.free,
+      sequences: this.#options.maxBatch - this.#count(({ sequences }) => sequences),
+      standingRows: this.#count(({ standing, rows }) => (standing ? rows : 0)),
+    };
+  }
+
+  #count(of: (demand: Entry["demand"]) => number): number {
+    let sum = 0;
+    for (const { demand } of this.#running) sum += of(demand);
+    return sum;
   }
 
   /** What a work throws ends that work and no other. */
-  #guard(work: Work, action: () => void): void {
+  #guard(entry: Entry, action: () => unknown): void {
     try {
       action();
     } catch (cause) {
-      if (!this.#cancelled.has(work)) this.#fail(work, this.#toError(cause));
-      this.#release(work);
+      if (entry.state === "running") this.#leave(entry, this.#options.toError(cause));
+      this.#yieldDue = true;
     }
   }
 
-  #fail(work: Work, error: HimapError): void {
+  /** Ends a running work; its pages stay its own until no step can touch them. */
+  #leave(entry: Entry, error: HimapError): void {
+    entry.state = "leaving";
+    this.#settle(entry.work, entry.submitted, error);
+  }
+
+  #finish(entry: Entry): void {
+    entry.state = "leaving";
+    this.#options.observer?.ended(entry.work, { outcome: "done", totalMs: this.#options.clock.now() - entry.submitted });
+  }
+
+  #release(entry: Entry): void {
+    this.#running.delete(entry);
+    entry.lease?.end();
+    this.#forget(entry);
+  }
+
+  #forget(entry: Entry): void {
+    this.#entries.delete(entry.work);
+    if (this.#entries.size === 0) for (const resolve of this.#whenEmpty.splice(0)) resolve();
+  }
+
+  /** Hands an error on, once for a work. */
+  #settle(work: Work, submitted: number, error: HimapError): void {
     try {
       work.fail(error);
     } catch {
       // It is over either way, and the others must not suffer for it.
     }
+    const outcome: ErrorCode = error.code;
+    this.#options.observer?.ended(work, { outcome, totalMs: this.#options.clock.now() - submitted });
   }
 
-  #release(work: Work): void {
-    this.#cancelled.delete(work);
-    const pages = this.#running.get(work);
-    if (pages && this.#running.delete(work)) this.pool.give(pages);
+  /** A defect of ours: the loop has ended, and nothing may be left waiting for it. */
+  #abandon(error: HimapError): void {
+    this.#refusal = () => error;
+    this.#step = undefined;
+    for (const entry of [...this.#entries.values()]) {
+      if (entry.state !== "running") this.cancel(entry.work, error);
+      else this.#leave(entry, error);
+    }
+    this.#running.clear();
+    for (const entry of [...this.#entries.values()]) this.#forget(entry);
   }
-}
-
-/** All parts as one step, the images of each behind those of the one before. */
-function join(parts: WorkStep[]): StepInput {
-  const input: StepInput = { images: [], sequences: [] };
-  for (const { images, sequence } of parts) {
-    const first = input.images.length;
-    input.images.push(...images);
-    if (!sequence) continue;
-    const spans = sequence.spans.map((value, i) => (i % 3 === 2 ? value + first : value));
-    input.sequences.push({ ...sequence, spans });
-  }
-  return input;
-}
-
-function split(output: StepOutput, parts: WorkStep[]): WorkOutput[] {
-  let image = 0;
-  let sequence = 0;
-  return parts.map((part) => ({
-    images: output.images.slice(image, (image += part.images.length)),
-    ...(part.sequence && { sequence: output.sequences[sequence++]! }),
-    timings: output.timings,
-  }));
 }

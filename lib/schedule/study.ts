@@ -7,8 +7,9 @@ import { compileCuts } from "../pruning/compile.js";
 import type { EncodeRequest, ForwardRequest } from "../request/study.js";
 import type { ForwardResult, ImageEmbedding } from "../types.js";
 import { firstPositions, packSpans, pageTables } from "./layout.js";
+import type { Lease } from "./pages.js";
 import { preparePictures, type Pictures } from "./pictures.js";
-import type { Work, WorkOutput, WorkStep } from "./work.js";
+import type { Work, WorkDemand, WorkOutput, WorkStep } from "./work.js";
 
 /** How a work of one step hands on its outcome. */
 export interface Settle<T> {
@@ -16,56 +17,83 @@ export interface Settle<T> {
   reject(error: HimapError): void;
 }
 
-export class ForwardStudy implements Work {
-  readonly #model: Model;
+/** What works of one step have in common. */
+abstract class Study {
+  readonly id: string;
+  readonly priority = 0;
+  readonly samples = 0;
+  readonly tokens = 0;
+  protected readonly model: Model;
+
+  constructor(id: string, model: Model) {
+    this.id = id;
+    this.model = model;
+  }
+
+  /** Its one pass is its last. */
+  take(): boolean {
+    return true;
+  }
+}
+
+export class ForwardStudy extends Study implements Work {
+  readonly kind = "forward";
   readonly #request: ForwardRequest;
   readonly #settle: Settle<ForwardResult>;
-  #prompt!: Prompt;
+  #prompt: Prompt | undefined;
   #demand!: Demand;
   #images: Pictures["images"] = [];
   #pages!: Int32Array;
 
-  constructor(model: Model, request: ForwardRequest, settle: Settle<ForwardResult>) {
-    this.#model = model;
+  constructor(id: string, model: Model, request: ForwardRequest, settle: Settle<ForwardResult>) {
+    super(id, model);
     this.#request = request;
     this.#settle = settle;
   }
 
-  get pageCount(): number {
-    return this.#demand.pages;
+  get promptTokens(): number {
+    return this.#prompt?.ids.length ?? 0;
+  }
+  get imageTokens(): number {
+    return this.#prompt ? this.#demand.stages[0]!.imageTokens : 0;
+  }
+  get keptImageTokens(): number {
+    return this.#prompt ? this.#demand.stages.at(-1)!.imageTokens : 0;
+  }
+
+  measure(): WorkDemand {
+    const { template, tokenizer, facts, poolPages } = this.model;
+    const { prompt: given, cuts } = this.#request;
+    const { imageTokens } = facts;
+    if ("messages" in given) checkCharacters(given.messages, 0, this.model);
+    const prompt = "messages" in given ? renderPrompt(given.messages, { template, tokenizer, imageTokens }) : renderIds(given.ids, imageTokens);
+    const { length } = prompt.ids;
+    checkLength(length, 0, this.model);
+    this.#demand = demandOf(this.model, { length, imageTokens: length - prompt.textTokens, newTokens: 0, samples: 1, cuts });
+    checkDemand(this.#demand, poolPages);
+    this.#prompt = prompt;
+    return { pages: this.#demand.pages, sequences: 1, rows: length, images: prompt.spans.length, standing: false };
   }
 
   async prepare(signal: AbortSignal): Promise<void> {
-    const { template, tokenizer, facts, poolPages } = this.#model;
-    const { prompt: given, imageAspectRatio, cuts } = this.#request;
-    const { imageTokens } = facts;
+    const { prompt: given, imageAspectRatio } = this.#request;
     if ("messages" in given) {
-      checkCharacters(given.messages, 0, this.#model);
-      this.#prompt = renderPrompt(given.messages, { template, tokenizer, imageTokens });
-    } else {
-      this.#prompt = renderIds(given.ids, imageTokens);
-    }
-    const { ids, textTokens, images } = this.#prompt;
-    checkLength(ids.length, 0, this.#model);
-    this.#demand = demandOf(this.#model, { length: ids.length, imageTokens: ids.length - textTokens, newTokens: 0, cuts });
-    checkDemand(this.#demand, poolPages);
-    if ("messages" in given) {
-      this.#images = (await preparePictures(this.#model, images, { imageAspectRatio, autoOrient: false, signal })).images;
+      this.#images = (await preparePictures(this.model, this.#prompt!.images, { imageAspectRatio, autoOrient: false, signal })).images;
     } else {
       this.#images = given.features?.map((features) => ({ features })) ?? given.pixels?.map((pixels) => ({ pixels })) ?? [];
     }
   }
 
-  start(pages: Int32Array): void {
+  start({ pages }: Lease): void {
     this.#pages = pages;
   }
 
   next(): WorkStep {
     const { logits, hidden, scores, images, cuts } = this.#request;
-    const { ids, spans } = this.#prompt;
+    const { ids, spans } = this.#prompt!;
     return {
       images: this.#images.map((image) => (images ? { ...image, returnFeatures: true, returnVision: image.pixels !== undefined } : image)),
-      sequence: {
+      sequences: [{
         phase: "prefill",
         ids,
         positions: firstPositions(ids.length),
@@ -77,16 +105,16 @@ export class ForwardStudy implements Work {
         sampling: { temperature: 0, topK: 0, topP: 1, minP: 0, seed: [0, 0], sample: 0 },
         study: { logits, hidden, scores },
         returnScores: scores,
-      },
+      }],
     };
   }
 
-  accept({ images, sequence }: WorkOutput): boolean {
-    const { logits, positions, hidden, colsum, blocks, cuts } = sequence!;
+  accept({ images, sequences }: WorkOutput): boolean {
+    const { logits, positions, hidden, colsum, blocks, cuts } = sequences[0]!;
     const vision = images.flatMap((image) => image.vision ?? []);
     const features = images.flatMap((image) => image.features ?? []);
     this.#settle.resolve({
-      ids: this.#prompt.ids,
+      ids: this.#prompt!.ids,
       logits: logits!,
       positions: positions!,
       cuts: cuts.map((cut, i) => ({ before: this.#request.cuts[i]!.before, ...cut })),
@@ -104,32 +132,38 @@ export class ForwardStudy implements Work {
   }
 }
 
-export class ImageEncoding implements Work {
-  readonly pageCount = 0;
-  readonly #model: Model;
+export class ImageEncoding extends Study implements Work {
+  readonly kind = "encodeImage";
+  readonly promptTokens = 0;
+  readonly imageTokens = 0;
+  readonly keptImageTokens = 0;
   readonly #request: EncodeRequest;
   readonly #settle: Settle<ImageEmbedding>;
   #pictures!: Pictures;
 
-  constructor(model: Model, request: EncodeRequest, settle: Settle<ImageEmbedding>) {
-    this.#model = model;
+  constructor(id: string, model: Model, request: EncodeRequest, settle: Settle<ImageEmbedding>) {
+    super(id, model);
     this.#request = request;
     this.#settle = settle;
   }
 
+  measure(): WorkDemand {
+    return { pages: 0, sequences: 0, rows: 0, images: 1, standing: false };
+  }
+
   async prepare(signal: AbortSignal): Promise<void> {
     const { image, imageAspectRatio, autoOrient } = this.#request;
-    this.#pictures = await preparePictures(this.#model, [image], { imageAspectRatio, autoOrient, signal });
+    this.#pictures = await preparePictures(this.model, [image], { imageAspectRatio, autoOrient, signal });
   }
 
   start(): void {}
 
   next(): WorkStep {
-    return { images: this.#pictures.images.map((image) => ({ ...image, returnFeatures: true })) };
+    return { images: this.#pictures.images.map((image) => ({ ...image, returnFeatures: true })), sequences: [] };
   }
 
   accept({ images }: WorkOutput): boolean {
-    const { facts } = this.#model;
+    const { facts } = this.model;
     this.#settle.resolve({
       features: images[0]!.features!,
       tokens: facts.imageTokens,

@@ -1,35 +1,59 @@
 /** What the runner runs: an answer, a study, or the encoding of a picture, each seen as steps. */
 
-import type { StepImage, StepOutput, StepResult, StepSequence } from "../binding/native.js";
+import type { StepImage, StepOutput, StepResult, StepSequence, StepToken } from "../binding/native.js";
 import type { HimapError } from "../errors.cjs";
+import type { WorkFacts } from "./observer.js";
+import type { Lease } from "./pages.js";
 
-/** A work's part of one step. `spans` of its sequence count its own images, from 0. */
+/** What a work takes of the engine while it runs. */
+export interface WorkDemand {
+  /** Pages of the KV pool. */
+  pages: number;
+  /** Sequences that it runs at once. */
+  sequences: number;
+  /** Rows of its prefill. */
+  rows: number;
+  /** Images of its first step that pass the vision tower. */
+  images: number;
+  /** It prefills in every step, not in its first alone. */
+  standing: boolean;
+}
+
+/** A work's part of one step. `spans` of its sequences count its own images, from 0. */
 export interface WorkStep {
   images: StepImage[];
-  sequence?: StepSequence;
+  sequences: StepSequence[];
+  /** As `StepInput.copies`. */
+  copies?: Int32Array;
 }
 
 /** A work's part of what came back. */
 export interface WorkOutput {
   images: StepOutput["images"];
-  sequence?: StepResult;
+  sequences: StepResult[];
   timings: StepOutput["timings"];
 }
 
-export interface Work {
-  /** Pages of the KV pool that it holds while it runs; known once `prepare` has ended. */
-  readonly pageCount: number;
-  /**
-   * Gets ready what needs no engine: pictures decoded, the prompt encoded. A rejection is the work's end. After `signal`
-   * its outcome is ignored.
-   */
+export interface Work extends WorkFacts {
+  /** Higher goes first. */
+  readonly priority: number;
+  /** Says what it will take; throws a HimapError where it can never run. Called once, before it waits. */
+  measure(): WorkDemand;
+  /** Gets ready what takes time: pictures decoded. A rejection is the work's end. After `signal` its outcome is ignored. */
   prepare(signal: AbortSignal): Promise<void>;
-  /** It runs from now on, with these pages, [pageCount]. */
-  start(pages: Int32Array): void;
+  /** It runs from now on, with these pages. */
+  start(lease: Lease): void;
   /** What it wants of the next step. */
   next(): WorkStep;
-  /** Takes what came back; true when that was the last step and the result has been handed on. */
+  /**
+   * Takes what a pass of the step under way gave its sequence of this index; true where that sequence has no use for
+   * further passes of this step.
+   */
+  take(sequence: number, token: StepToken): boolean;
+  /** The step has ended. True when it was the last one and the result has been handed on. */
   accept(output: WorkOutput): boolean;
   /** It ends without a result. Called at most once, and never after `accept` returned true. */
   fail(error: HimapError): void;
+  /** What there is of the result; `undefined` where there is nothing yet. */
+  partial?(): unknown;
 }

@@ -27,10 +27,33 @@ function mix(state: number, value: number): number {
   return Math.imul(x, 0x85ebca77) >>> 0;
 }
 
+/** Tokens that a prompt leaves in one of its stages. */
+function tokensOf({ ids, cuts }: StepSequence, stage: number): number {
+  const images = ids.filter((id) => id < 0).length;
+  return ids.length - images + (stage === 0 ? images : cuts[stage - 1]!.keep);
+}
+
 /** A step that native code must never be given. */
 const complain = (message: string): never => {
   throw Object.assign(new Error(`fake native: ${message}`), { code: "ERR_INTERNAL" });
 };
+
+/** A page that one sequence writes to belongs to that sequence and one of its layers alone. */
+function checkWriters(sequences: readonly StepSequence[]): void {
+  const uses = new Map<number, number>();
+  const written: number[] = [];
+  for (const sequence of sequences) {
+    sequence.stages.forEach(({ cached, blocks, pages }, i) => {
+      for (const page of pages) uses.set(page, (uses.get(page) ?? 0) + 1);
+      const first = sequence.phase === "prefill" ? 0 : cached >> 5;
+      const end = (sequence.phase === "prefill" ? tokensOf(sequence, i) : cached + 1) + sequence.burst - 1;
+      for (let layer = 0; layer < pages.length; layer += blocks) {
+        for (let block = first; block <= (end - 1) >> 5; block++) written.push(pages[layer + block] ?? complain("a burst has too few pages"));
+      }
+    });
+  }
+  if (written.some((page) => uses.get(page) !== 1)) complain("a page that is written to belongs to two sequences or layers");
+}
 
 export interface FakeOptions {
   vocabulary?: number;
@@ -40,6 +63,8 @@ export interface FakeOptions {
   delay?: () => number;
   /** Called before each step; what it throws the step rejects with. */
   before?: (step: number, input: StepInput) => void;
+  /** Tokens with a logit. Default 100. */
+  logits?: number;
   /** Ids that come first in every candidate list of the nth token, for scripted answers. */
   script?: (index: number) => number | undefined;
 }
@@ -52,8 +77,8 @@ export class FakeEngine implements NativeEngine {
   yields = 0;
   closed = false;
   readonly #options: FakeOptions;
-  /** Hash of what was cached, by the sequence's first page. */
-  readonly #cache = new Map<number, { hash: number; tokens: number; generated: number }>();
+  /** What pages hold: a hash of each token, 0 where none was written, and the rows of the prompt that was put there. */
+  readonly #pages = new Map<number, { slots: Int32Array; promptRows: number }>();
   #queue: Promise<unknown> = Promise.resolve();
   #interrupt: (() => void) | undefined;
   /** Steps asked for and ended, and the last step that is to end at its next token. */
@@ -94,8 +119,8 @@ export class FakeEngine implements NativeEngine {
     const step = this.steps++;
     this.#options.before?.(step, input);
     await this.#pass();
-    const pages = input.sequences.flatMap(({ stages }) => stages.flatMap((stage) => [...stage.pages]));
-    if (new Set(pages).size !== pages.length) complain("a page belongs to two sequences or layers");
+    checkWriters(input.sequences);
+    this.#copy(input.copies ?? new Int32Array(0));
     const { hidden = 8 } = this.#options;
     const sequences = await this.#burst(input.sequences, () => this.#yielded >= ticket, onTokens);
     return {
@@ -151,7 +176,6 @@ export class FakeEngine implements NativeEngine {
 
   /** The decode row behind a row or a prompt. */
   #following(row: StepSequence, token: number, position: number): StepSequence {
-    const { tokens } = this.#cache.get(row.stages.find(({ pages }) => pages.length > 0)?.pages[0] ?? -1)!;
     return {
       ...row,
       phase: "decode",
@@ -159,33 +183,71 @@ export class FakeEngine implements NativeEngine {
       positions: Int32Array.of(position),
       spans: new Int32Array(0),
       cuts: [],
-      stages: row.stages.map((stage, i) => ({ ...stage, cached: i === 0 ? tokens : stage.cached })),
+      stages: row.stages.map((stage, i) => ({ ...stage, cached: row.phase === "decode" ? stage.cached + 1 : tokensOf(row, i) })),
     };
+  }
+
+  #copy(copies: Int32Array): void {
+    for (let i = 0; i < copies.length; i += 2) {
+      const from = this.#pages.get(copies[i]!) ?? complain("a page is copied that nothing was written to");
+      this.#pages.set(copies[i + 1]!, { ...from, slots: from.slots.slice() });
+    }
+  }
+
+  /** Calls `visit` with the page and the slot of each token of a stage from `first` on, in each of its layers. */
+  #eachSlot({ blocks, pages }: StepSequence["stages"][number], first: number, end: number, visit: (page: number, slot: number, token: number) => void): void {
+    for (let layer = 0; layer < pages.length; layer += blocks) {
+      for (let token = first; token < end; token++) visit(pages[layer + (token >> 5)]!, token & 31, token);
+    }
+  }
+
+  #write(page: number, slot: number, hash: number, promptRows: number): void {
+    const held = this.#pages.get(page) ?? { slots: new Int32Array(pageTokens), promptRows };
+    this.#pages.set(page, { slots: held.slots, promptRows });
+    held.slots[slot] = hash | 1;
+  }
+
+  /** Writes a row or a prompt to its pages. Returns a hash of all that is cached, and how many tokens were generated before. */
+  #cache(sequence: StepSequence): { hash: number; generated: number } {
+    const { ids, positions, stages } = sequence;
+    const rows = ids.length;
+    let hash = 17;
+    if (sequence.phase === "prefill") {
+      const hashes = Array.from(ids, (id, row) => (hash = mix(mix(hash, id), positions[row]!)));
+      stages.forEach((stage, i) => {
+        const tokens = tokensOf(sequence, i);
+        this.#eachSlot(stage, 0, tokens, (page, slot, token) => this.#write(page, slot, hashes[rows - tokens + token]!, rows));
+      });
+      return { hash, generated: 0 };
+    }
+    if (rows !== 1 || sequence.spans.length > 0 || sequence.cuts.length > 0) complain("decode takes one row");
+    const row = mix(mix(hash, ids[0]!), positions[0]!);
+    let promptRows = 0;
+    for (const stage of stages) {
+      this.#eachSlot(stage, 0, stage.cached, (page, slot) => {
+        const held = this.#pages.get(page);
+        if (!held?.slots[slot]) return complain("decode reads what was never written");
+        promptRows = held.promptRows;
+        hash = mix(hash, held.slots[slot]);
+      });
+    }
+    for (const stage of stages) {
+      this.#eachSlot(stage, stage.cached, stage.cached + 1, (page, slot) => this.#write(page, slot, row, promptRows));
+    }
+    return { hash: mix(hash, row), generated: positions[0]! - promptRows + 1 };
   }
 
   #advance(sequence: StepSequence): StepOutput["sequences"][number] {
     const { vocabulary = 448 } = this.#options;
-    const first = sequence.stages.find(({ pages }) => pages.length > 0)?.pages[0] ?? -1;
     const imageRows = sequence.ids.filter((id) => id < 0).length;
-    let hash = 17;
-    let generated = 0;
-    if (sequence.phase === "decode") {
-      const cached = this.#cache.get(first) ?? complain("decode without prefill");
-      if (sequence.ids.length !== 1 || sequence.spans.length > 0 || sequence.cuts.length > 0) complain("decode takes one row");
-      if (sequence.stages[0]!.cached !== cached.tokens) complain(`cached ${sequence.stages[0]!.cached}, not ${cached.tokens}`);
-      ({ hash, generated } = cached);
-      generated += 1;
-    }
-    for (const { blocks, pages, cached } of sequence.stages) {
+    sequence.stages.forEach(({ blocks, pages, cached }, i) => {
       if (pages.length % Math.max(blocks, 1) !== 0) complain("pages of a stage are not layers * blocks");
-      if (cached + sequence.ids.length - imageRows > blocks * pageTokens && pages.length > 0) complain("too few pages");
-    }
-    sequence.ids.forEach((id, row) => (hash = mix(mix(hash, id), sequence.positions[row]!)));
-    const tokens = (this.#cache.get(first)?.tokens ?? 0) + 1;
-    this.#cache.set(first, { hash, tokens: sequence.phase === "decode" ? tokens : sequence.ids.length, generated });
-
+      const tokens = sequence.phase === "decode" ? cached + 1 : tokensOf(sequence, i);
+      if (tokens > blocks * pageTokens && pages.length > 0) complain("too few pages");
+    });
+    const { hash, generated } = this.#cache(sequence);
     const logits = new Map<number, number>();
-    for (let i = 0; i < 100; i++) logits.set(mix(hash, i) % vocabulary, 10 - i * 0.1);
+    for (let i = 0; i < (this.#options.logits ?? 100); i++) logits.set(mix(hash, i) % vocabulary, 10 - i * 0.1);
     const scripted = this.#options.script?.(generated);
     if (scripted !== undefined) logits.set(scripted, 50);
     const { tokens: ids = [], add = [], multiply = [] } = sequence.adjust ?? {};

@@ -57,9 +57,10 @@ test("an answer: pieces add up to the text and the tokens, and the result says w
   assert.is(result.kvBytes, plan.kvBytes);
   assert.equal(plan.stages.map((stage) => [stage.firstLayer, stage.endLayer, stage.imageTokens]), [[0, 2, 64], [2, 3, 32], [3, 5, 8]]);
   assert.ok(plan.fits);
-  const [prefill, decode] = native.log;
-  assert.equal([...prefill!.sequences[0]!.spans].slice(1), [64, 0]);
-  assert.is(decode!.sequences[0]!.positions[0], result.usage.promptTokens);
+  assert.is(native.log.length, 1, "one step: nothing asks for JavaScript in between");
+  const [prefill] = native.log[0]!.sequences;
+  assert.equal([...prefill!.spans].slice(1), [64, 0]);
+  assert.equal([prefill!.ids.length, prefill!.burst], [result.usage.promptTokens, 20]);
   await engine.dispose();
 });
 
@@ -169,7 +170,7 @@ test("a file, an encoded picture and its embedding", async () => {
 });
 
 test("abort before, during the picture, while waiting, while running, and after", async () => {
-  const { engine, native } = await open({ delay: () => 5 });
+  const { engine, native } = await open({ delay: () => 5 }, { maxBatch: 1 });
   const reason = new Error("enough");
   const before = await failure(engine.generate("hi", { signal: AbortSignal.abort(reason) }), "ERR_ABORTED");
   assert.is(before.cause, reason);
@@ -180,7 +181,7 @@ test("abort before, during the picture, while waiting, while running, and after"
   const reading = engine.generate([{ role: "user", content: [{ type: "image", image: stalled }] }]);
   const running = engine.generate("hi", { maxTokens: 400 });
   const waiting = engine.generate("hi", { maxTokens: 400 });
-  await turn(30);
+  await running[Symbol.asyncIterator]().next();
   reading.abort(reason);
   waiting.abort(reason);
   running.abort(reason);
@@ -233,17 +234,17 @@ test("leaving the loop frees the engine for the next request", async () => {
   await engine.dispose();
 });
 
-test("dispose in mid-run: everything ends as disposed, later calls too, and twice is once", async () => {
+test("dispose in mid-run: everything ends as aborted, later calls as disposed, and twice is once", async () => {
   const { engine, native } = await open({ delay: () => 20 });
   const requests = [engine.generate("hi"), engine.generate(ask()), engine.forward("hi"), engine.encodeImage(raw)];
-  const ends = requests.map((request) => failure(request, "ERR_DISPOSED"));
+  const ends = requests.map((request) => failure(request, "ERR_ABORTED"));
   await turn(5);
   const first = engine.dispose();
   assert.is(engine.dispose(), first);
   assert.ok(engine.disposed);
   await first;
   await engine[Symbol.asyncDispose]();
-  await Promise.all(ends);
+  for (const error of await Promise.all(ends)) assert.is((error.cause as HimapError).code, "ERR_DISPOSED");
   assert.ok(native.closed);
   await failure(engine.generate("hi"), "ERR_DISPOSED");
   await failure(engine.forward("hi"), "ERR_DISPOSED");
@@ -251,6 +252,30 @@ test("dispose in mid-run: everything ends as disposed, later calls too, and twic
   for (const call of [() => engine.tokenize("x"), () => engine.detokenize([1]), () => engine.plan()]) {
     assert.throws(call, (error: unknown) => error instanceof HimapError && error.code === "ERR_DISPOSED");
   }
+});
+
+test("drain: what was accepted ends well, what comes later is refused", async () => {
+  const { engine } = await open();
+  const requests = [engine.generate(ask(), { maxTokens: 9 }), engine.generate("hi", { maxTokens: 30, n: 3 })];
+  const drained = engine.drain();
+  await failure(engine.generate("late"), "ERR_DISPOSED");
+  await failure(engine.forward("late"), "ERR_DISPOSED");
+  await drained;
+  assert.equal((await Promise.all(requests)).map(({ tokens }) => tokens.length), [9, 30]);
+  assert.not.ok(engine.disposed);
+  await engine.dispose();
+});
+
+test("what can never run is refused at once, and what finds the queue full too", async () => {
+  const pageBytes = 2 * 2 * 64 * 32 * 4;
+  const { engine } = await open({ delay: () => 5 }, { memory: { kvBytes: 5 * 4 * pageBytes }, maxBatch: 1, maxQueue: 2 });
+  const waiting = [engine.generate("a", { maxTokens: 9 }), engine.generate("b", { maxTokens: 9 })];
+  const full = await failure(engine.generate("c", { maxTokens: 9 }), "ERR_QUEUE_FULL");
+  assert.ok(full.retryable);
+  await Promise.all(waiting);
+  await failure(engine.generate("a", { maxTokens: 400 }), "ERR_TOO_LARGE");
+  await failure(engine.generate("a", { maxTokens: 9, n: 2 }), "ERR_INVALID_ARG");
+  await engine.dispose();
 });
 
 test("generate never throws: what is wrong comes from the generation, with the caller's line", async () => {
@@ -265,7 +290,7 @@ test("generate never throws: what is wrong comes from the generation, with the c
 test("an engine fault ends the request with its code, and the next one runs", async () => {
   const { engine } = await open({
     before(step) {
-      if (step === 1) throw Object.assign(new Error("no memory"), { code: "ERR_OUT_OF_MEMORY" });
+      if (step === 0) throw Object.assign(new Error("no memory"), { code: "ERR_OUT_OF_MEMORY" });
     },
   });
   const error = await failure(engine.generate("hi", { maxTokens: 5 }), "ERR_OUT_OF_MEMORY");

@@ -8,7 +8,7 @@ import { GenerationStream, type GenerationControls } from "../../lib/generation.
 import type { Delta, Result } from "../../lib/types.js";
 
 const result = { text: "ab" } as Result;
-const piece = (text: string): Delta => ({ text, tokens: [text.charCodeAt(0)] });
+const piece = (text: string, sample = 0): Delta => ({ sample, text, tokens: [text.charCodeAt(0)] });
 const failure = new HimapError("ERR_INTERNAL", "broken");
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -151,6 +151,7 @@ test("a second reader is refused, a stream being one", async () => {
 test("textStream: the text, a failure, and cancelling as leaving", async () => {
   const one = create();
   one.push(piece("a"));
+  one.push(piece("of another sample", 1));
   one.push(piece("b"));
   one.finish(result);
   const texts: string[] = [];

@@ -9,6 +9,7 @@ import { checkEncode, checkForward, checkIds, checkPlan, checkText, type StudyFa
 
 const facts: StudyFacts = {
   layers: 16, hidden: 8, vocabulary: 448, eos: 2, imageTokens: 64, imageSize: 112, fingerprint: "f", pruning: "none", imageAspectRatio: "crop",
+  mostSamples: 16,
 };
 const image = { type: "image", image: new Uint8Array(4) } as const;
 const picture = [{ role: "user", content: [image, { type: "text", text: "?" }] }];
@@ -90,7 +91,7 @@ const badOptions: [options: unknown, says: RegExp][] = [
   [{ temprature: 3 }, /did you mean "temperature"/],
   [{ topp: 3 }, /did you mean "topP"/],
   [{ best_of: 3 }, /known option for options but received "best_of"$/],
-  [{ __proto__: null, n: 2 }, /"n"/],
+  [{ __proto__: null, best: 2 }, /"best"/],
   [{ maxTokens: 0 }, /from 1 to 9007199254740991 for maxTokens but received 0/],
   [{ maxTokens: "3" }, /received "3"/],
   [{ maxTokens: 1.5 }, /an integer/],
@@ -139,6 +140,12 @@ const badOptions: [options: unknown, says: RegExp][] = [
   [{ signal: {} }, /an AbortSignal/],
   [{ signal: new AbortController() }, /an AbortSignal/],
   [{ timeoutMs: 0 }, /for timeoutMs/],
+  [{ n: 0 }, /from 1 to 16 for n/],
+  [{ n: 17 }, /from 1 to 16 for n/],
+  [{ n: 1.5 }, /for n/],
+  [{ n: 2, pruning: { preset: "himap", cache: "redecide" } }, /expected 1, as cache: "redecide"/],
+  [{ priority: 101 }, /from -100 to 100 for priority/],
+  [{ priority: "high" }, /for priority/],
   [{ timeoutMs: 2 ** 31 }, /for timeoutMs/],
 ];
 badOptions.forEach(([options, says], i) => {
@@ -165,7 +172,8 @@ test("defaults", () => {
   assert.is(request.maxTokens, 512);
   assert.equal(request.sampling, { temperature: 0, topK: 0, topP: 1, minP: 0, seed: [0, 0], sample: 0 });
   assert.equal([...request.adjust.stopIds], [2]);
-  assert.equal([request.stop, request.logprobs, request.scores, request.autoOrient, request.timeoutMs], [[], undefined, false, false, undefined]);
+  assert.equal([request.stop, request.logprobs, request.scores, request.autoOrient, request.timeoutMs], [[], undefined, false, false, 3_600_000]);
+  assert.equal([request.n, request.priority], [1, 0]);
   assert.is(request.imageAspectRatio, "crop");
   assert.is(checkGenerate(picture, {}, { ...facts, pruning: "himap" }).cuts.length, 2);
   assert.is(checkGenerate(picture, { pruning: "none" }, { ...facts, pruning: "himap" }).cuts.length, 0);
@@ -234,7 +242,7 @@ test("encodeImage, plan, tokenize, detokenize", () => {
   assert.match(faults(() => checkEncode("x.png", { size: 3 }, facts)).join("; "), /a file is \{ path \}.*known option/);
   assert.is(checkEncode(new Uint8Array(1), { imageAspectRatio: "pad" }, facts).imageAspectRatio, "pad");
   assert.is(faults(() => checkPlan({ images: -1, promptTokens: 0, maxTokens: "1", pruning: 1 }, facts)).length, 4);
-  assert.equal(checkPlan(undefined, facts), { images: 1, promptTokens: 64, maxTokens: 512, cuts: [], cache: "frozen" });
+  assert.equal(checkPlan(undefined, facts), { images: 1, promptTokens: 64, maxTokens: 512, n: 1, cuts: [], cache: "frozen" });
   assert.equal(checkPlan({ images: 2, pruning: "vtw" }, facts).cuts.map(({ before, keep }) => [before, keep]), [[8, 0]]);
   assert.is(faults(() => checkText(3)).length, 1);
   assert.is(faults(() => checkText("x".repeat(1_000_001))).length, 1);
@@ -245,9 +253,9 @@ test("encodeImage, plan, tokenize, detokenize", () => {
 test("load", () => {
   const found = faults(() => checkLoad(3, {
     device: "tpu", kvType: "q8", threads: 0, weights: "read", imageAspectRatio: "fit", template: "chatml", memory: { kvBytes: -1, vram: 1 },
-    maxPixels: 0, onProgress: 1, signal: 1, logger: 1, dtype: "f16",
+    maxPixels: 0, onProgress: 1, signal: 1, logger: 1, dtype: "f16", maxBatch: 0, maxQueue: 1.5,
   }));
-  assert.is(found.length, 14, found.join("\n"));
+  assert.is(found.length, 16, found.join("\n"));
   const request = checkLoad("folder", { logger() { throw new Error("logger"); } });
   request.logger("info", "x");
   assert.equal([request.kvType, request.threads, request.weights, request.template, request.kvBytes, request.maxPixels], ["auto", 0, "map", "auto", "auto", 64_000_000]);
