@@ -247,7 +247,8 @@ export class FakeEngine implements NativeEngine {
     });
     const { hash, generated } = this.#cache(sequence);
     const logits = new Map<number, number>();
-    for (let i = 0; i < (this.#options.logits ?? 100); i++) logits.set(mix(hash, i) % vocabulary, 10 - i * 0.1);
+    const { logits: count = 100 } = this.#options;
+    for (let i = 0; i < count; i++) logits.set(mix(hash, i) % vocabulary, 10 - i * 0.1);
     const scripted = this.#options.script?.(generated);
     if (scripted !== undefined) logits.set(scripted, 50);
     const { tokens: ids = [], add = [], multiply = [] } = sequence.adjust ?? {};

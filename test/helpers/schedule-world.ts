@@ -50,7 +50,7 @@ export interface World {
 }
 
 export function createWorld({ pages = 200, maxBatch = 4, maxQueue = 100, fake = {}, decode = async () => {} }: WorldOptions = {}): World {
-  const native = new FakeEngine({ vocabulary, layers, logits: 12, ...fake });
+  const native = new FakeEngine({ vocabulary, layers, logits: 6, ...fake });
   const clock = new FakeClock();
   const world = { ends: new Map(), queued: new Set<string>(), started: [], firsts: new Map(), steps: [] } as Pick<World, "ends" | "queued" | "started" | "firsts" | "steps">;
   const observer: Observer = {
@@ -64,7 +64,7 @@ export function createWorld({ pages = 200, maxBatch = 4, maxQueue = 100, fake = 
   const model = {
     checkpoint: {
       config: {
-        layers, maxPositions: 512, hidden: 8, ffn: 16, heads: 1, kvHeads: 1, headDim: 8, vocabulary, imageTokens: 64,
+        layers, maxPositions: 512, hidden: 8, ffn: 16, heads: 1, kvHeads: 1, headDim: 8, vocabulary, imageTokens: 8,
         vision: { layers: 1, hidden: 8, heads: 1, ffn: 16, imageSize: 14, patchSize: 14 },
       },
     },
@@ -80,12 +80,12 @@ export function createWorld({ pages = 200, maxBatch = 4, maxQueue = 100, fake = 
     clock,
     longestPiece: 20,
     facts: {
-      layers, hidden: 8, vocabulary, eos: 2, imageTokens: 64, imageSize: 14, fingerprint: "f", pruning: "none", imageAspectRatio: "pad",
+      layers, hidden: 8, vocabulary, eos: 2, imageTokens: 8, imageSize: 14, fingerprint: "f", pruning: "none", imageAspectRatio: "pad",
       mostSamples: Math.min(64, maxBatch),
     },
     preparePicture: async () => {
       await decode();
-      return { pixels: new Float32Array(3 * 14 * 14).fill(0.5), placement: { width: 1, height: 1, grid: [8, 8], placed: { x: 0, y: 0, width: 1, height: 1 } } };
+      return { pixels: new Float32Array(3 * 14 * 14).fill(0.5), placement: { width: 1, height: 1, grid: [2, 4], placed: { x: 0, y: 0, width: 1, height: 1 } } };
     },
   } as unknown as Model;
   return { ...world, engine: new ModelEngine(model, {} as ModelInfo, observer), native, clock };

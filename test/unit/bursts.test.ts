@@ -6,7 +6,7 @@ import type { GenerateOptions, Message, Result } from "../../lib/types.js";
 import { createWorld, type World } from "../helpers/schedule-world.js";
 
 const raw = { pixels: new Uint8Array(12), width: 2, height: 2, channels: 3 } as const;
-const picture: Message[] = [{ role: "user", content: [{ type: "image", image: raw }, { type: "text", text: "what is it" }] }];
+const picture: Message[] = [{ role: "user", content: [{ type: "image", image: raw }, { type: "text", text: "what is it that one can see in this picture of some place where nobody has been for quite a while now" }] }];
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** Moves the clock while something goes on, so that a step may be ended early at any token. */
@@ -33,7 +33,7 @@ const requests: GenerateOptions[] = [
   { temperature: 1, seed: 2, repetitionPenalty: 1.4, frequencyPenalty: 0.2 },
   { logprobs: 3, temperature: 1, seed: 3 },
   { temperature: 2, seed: 11, n: 3, stop: ["A", "Bq", "zz"], logitBias: { 7: 2, 9: -Infinity } },
-  { pruning: { cuts: [{ before: 1, score: { rows: "instruction" }, keep: { count: 20 } }] }, temperature: 1, n: 2 },
+  { pruning: { cuts: [{ before: 1, score: { rows: "instruction" }, keep: { count: 5 } }] }, temperature: 1, n: 2 },
   { pruning: { cuts: [{ before: 1, score: { rows: "last" }, keep: { count: 3 } }], cache: "redecide" }, maxTokens: 6 },
 ];
 
@@ -106,14 +106,14 @@ test("n samples share the prompt's pages, and each draws its own tokens", async 
   assert.ok(full >= 1 && rows % 32 > 0);
   assert.is(fork!.copies!.length, 2 * 7 * 2, "one page a layer for each but the first");
   assert.is(new Set(fork!.sequences.flatMap(({ stages }) => [...stages[0]!.pages])).size, 2 * (full + 8 * (blocks - full)));
-  const plan = world.engine.plan({ promptTokens: rows - 64, maxTokens: 20, n: 8 });
+  const plan = world.engine.plan({ promptTokens: rows - 8, maxTokens: 20, n: 8 });
   assert.equal([result.kvBytes, plan.kvBytes], [2 * (full + 8 * (blocks - full)), result.kvBytes]);
 });
 
 test("a sample that ends gives its pages back while the others go on", async () => {
   // One token wins at first for every sample; which of the others follow depends on the draw.
   const world = createWorld({ maxBatch: 64 });
-  const generation = world.engine.generate("one two three", { n: 6, temperature: 4, seed: 1, maxTokens: 300, stopTokenIds: Array.from({ length: 12 }, (_, i) => 3 + 5 * i) });
+  const generation = world.engine.generate("one two three", { n: 6, temperature: 4, seed: 1, maxTokens: 300, stopTokenIds: Array.from({ length: 3 }, (_, i) => 3 + 5 * i) });
   const seen: number[] = [];
   let done = false;
   void Promise.resolve(generation).finally(() => (done = true));
@@ -154,7 +154,7 @@ test("the observer is told each moment once, with numbers that agree", async () 
   assert.is(world.queued.size, 3);
   assert.equal([...world.firsts].sort(), list.map(({ id }) => [id, 1]).sort());
   const [first, second] = list.map(({ id }) => world.started.find((work) => work.id === id));
-  assert.equal([first!.kind, first!.imageTokens, first!.keptImageTokens, first!.samples, first!.tokens], ["generate", 64, 64, 1, 7]);
+  assert.equal([first!.kind, first!.imageTokens, first!.keptImageTokens, first!.samples, first!.tokens], ["generate", 8, 8, 1, 7]);
   assert.equal([second!.samples, second!.tokens], [2, 10]);
   const sum = (of: (step: World["steps"][number]) => number): number => world.steps.reduce((total, step) => total + of(step), 0);
   assert.is(sum(({ prefills }) => prefills), 3);
