@@ -146,7 +146,7 @@ test("dispose in mid-run, and loading again: 20 rounds", async () => {
     const ends = [own.generate(ask, { maxTokens: 400 }), own.generate("hi", { maxTokens: 400 }), own.forward(ask), own.encodeImage(picture)].map(endOf);
     await turn(round % 5);
     await own.dispose();
-    for (const end of await Promise.all(ends)) assert.ok(end === "ERR_DISPOSED" || end === "done", end);
+    for (const end of await Promise.all(ends)) assert.ok(end === "ERR_ABORTED" || end === "done", end);
   }
 });
 
@@ -176,7 +176,7 @@ test("a program ends by itself, with an engine that nobody disposed of, at rest 
   const throws = run('engine.generate("hi", { maxTokens: 400 }); setTimeout(() => { throw new Error("own") }, 20)');
   assert.is(throws.status, 1, throws.stderr);
   const using = run('const result = engine.generate("hi", { maxTokens: 400 }); await engine.dispose(); console.log(await result.then(() => "", (error) => error.code))');
-  assert.equal([using.status, using.stdout.trim()], [0, "ERR_DISPOSED"], using.stderr);
+  assert.equal([using.status, using.stdout.trim()], [0, "ERR_ABORTED"], using.stderr);
 });
 
 test("the fake module of the unit tests plans as the real one", () => {
