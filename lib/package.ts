@@ -1,11 +1,15 @@
 /** Where this package lies and which version it is; the same from `lib/` (run from source) and from `dist/lib/`. */
 
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
+import { packageJson } from "./package-json.cjs";
+
 function findRoot(): string {
-  let folder = path.dirname(fileURLToPath(import.meta.url));
+  // A bundle in CommonJS form has no URL; nothing of the package lies beside it either.
+  const { url } = import.meta as { url?: string };
+  let folder = url === undefined ? process.cwd() : path.dirname(fileURLToPath(url));
   while (!existsSync(path.join(folder, "package.json")) && path.dirname(folder) !== folder) folder = path.dirname(folder);
   return folder;
 }
@@ -13,4 +17,4 @@ function findRoot(): string {
 /** Absolute path of the folder that holds package.json. */
 export const packageRoot = findRoot();
 
-export const packageVersion = (JSON.parse(readFileSync(path.join(packageRoot, "package.json"), "utf8")) as { version: string }).version;
+export const packageVersion = packageJson.version;

@@ -413,17 +413,31 @@ export interface Engine extends AsyncDisposable {
   dispose(): Promise<void>;
 }
 
+/** What `doctor` finds. Sizes are in bytes. */
 export interface DoctorReport {
+  /** Of this package. */
   version: string;
+  /** As npm names it, e.g. `linux-x64`. */
   platform: string;
+  /** Version of Node. */
   node: string;
-  /** The native binary in use, or why there is none. */
-  binary: { path?: string; error?: string };
-  devices: { name: string; usable: boolean; reason?: string; detail?: string }[];
+  /** Operating system, and version of glibc where that is the C library. */
+  system: { kernel: string; glibc?: string };
+  /** The native binary in use and why this one, or why there is none. */
+  binary: { path?: string; why?: string; error?: string };
+  /** sharp, which decodes pictures, with its libvips; or why it does not load. */
+  images: { sharp?: string; libvips?: string; error?: string };
+  /** Each backend: its library, whether it can be used, if not why (and what to do), if so on what (vector path, card). */
+  devices: { name: string; usable: boolean; path: string; reason?: string; hint?: string; detail?: string }[];
+  /** NVIDIA's driver and the cards that it has; cards on the bus, driver or not. As the kernel tells. */
+  nvidia: { driver?: string; cards: string[]; onBus: number };
   /** What `device: "auto"` takes. */
   device?: string;
-  memory: { total: number; free: number };
+  /** `limit`: what this process may use, where that is less (a container). */
+  memory: { total: number; free: number; limit?: number };
+  /** Processors that this process may use, and what they are. */
   processors: number;
+  processor: string;
 }
 
 export type { HimapError };

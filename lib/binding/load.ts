@@ -1,15 +1,16 @@
-/** Finds and loads the native binary, and turns what it throws into `HimapError`. Nothing else requires it. */
+/** Loads the native binary, and turns what it throws into `HimapError`. Nothing else requires it. */
 
 import { createRequire } from "node:module";
 import path from "node:path";
 
 import { HimapError, errorCodes, type ErrorCode } from "../errors.cjs";
-import { packageRoot, packageVersion } from "../package.js";
+import { packageVersion } from "../package.js";
+import { findBinary, target, type BinaryFile } from "./find.js";
+import { given } from "./given.cjs";
 import type { NativeEngine, NativeModule } from "./native.js";
+import { noBinary } from "./no-binary.js";
 
-const require = createRequire(import.meta.url);
-
-let loaded: { native: NativeModule; path: string } | undefined;
+let loaded: (BinaryFile & { native: NativeModule }) | undefined;
 
 /**
  * The native module, loaded once; what it throws, or rejects with, is a `HimapError`.
@@ -24,58 +25,36 @@ export function nativePath(): string {
   return load().path;
 }
 
-function load(): { native: NativeModule; path: string } {
+/** Why this binary was chosen. Throws as `loadNative`. */
+export function nativeWhy(): string {
+  return load().why;
+}
+
+function load(): BinaryFile & { native: NativeModule } {
   if (loaded) return loaded;
-  const target = `${process.platform}-${process.arch}`;
-  const tried = [
-    path.join(packageRoot, "build", "Release"),
-    path.join(packageRoot, "prebuilds", target),
-    path.dirname(process.execPath),
-  ];
-  let file: string | undefined;
+  let file: BinaryFile | undefined;
   let native: NativeModule;
   try {
-    // node-gyp-build carries no types.
-    const gypBuild = require("node-gyp-build") as { resolve(folder: string): string };
-    file = gypBuild.resolve(packageRoot);
-    native = require(file) as NativeModule;
+    const statically = given[target];
+    if (statically) {
+      native = statically() as NativeModule;
+      // A bundler may have put it anywhere; its backends lie beside it.
+      file = { path: path.dirname(native.backends()[0]!.path), why: `the entry himap/${target} names it` };
+    } else {
+      file = findBinary();
+      native = createRequire(import.meta.url)(file.path) as NativeModule;
+    }
   } catch (cause) {
-    throw noBinary(target, file, tried, cause);
+    throw noBinary(file?.path ?? (cause as { path?: string }).path, cause);
   }
   if (native.version !== packageVersion) {
     throw new HimapError(
       "ERR_NO_BINARY",
-      `${file}: expected version ${packageVersion} for the native binary but received ${native.version}`,
-      {
-        hint: "it was built from other sources: run `npm run build` in a checkout, or install the package again",
-      },
+      `${file.path}: expected version ${packageVersion} for the native binary but received ${native.version}`,
+      { hint: "it was built from other sources: run `npm run build` in a checkout, or install the package again" },
     );
   }
-  return (loaded = { native: adoptModule(native), path: file });
-}
-
-function noBinary(target: string, file: string | undefined, tried: readonly string[], cause: unknown): HimapError {
-  const { code, message } = cause as NodeJS.ErrnoException;
-  const where = file === undefined ? `looked in ${tried.join(", ")}` : `tried ${file}`;
-  const build = "build it from source with `npx himap build` (needs CMake and a C++17 compiler)";
-  let hint: string;
-  if (code === "ERR_DLOPEN_DISABLED") {
-    hint = "Node was started with --no-addons, or with the permission model (--permission) and without --allow-addons";
-  } else if (file === undefined) {
-    hint =
-      target === "linux-x64"
-        ? `install the package again, on a system with glibc, or ${build}`
-        : `no binary is published for ${target}: ${build}`;
-  } else if (/GLIBC|GLIBCXX|version `/.test(message)) {
-    hint = `the system's C library is older than the binary's: ${build}`;
-  } else {
-    hint = `install the package again, or ${build}`;
-  }
-  return new HimapError(
-    "ERR_NO_BINARY",
-    `expected a native binary for ${target} but none could be loaded: ${where}: ${message}`,
-    { hint, cause },
-  );
+  return (loaded = { native: adoptModule(native), ...file });
 }
 
 /** What native code threw, as a `HimapError`: its own codes are kept, anything else is a defect of ours. */

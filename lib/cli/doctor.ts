@@ -20,17 +20,23 @@ export const doctorCommand = defineCommand({
 
 /** A report as a page for a terminal. */
 export function formatDoctor(report: DoctorReport): string {
-  const { memory, binary, devices } = report;
-  const rows: [string, string][] = [
+  const { system, memory, binary, images, devices, nvidia } = report;
+  const c = system.glibc === undefined ? "a C library that is not glibc" : `glibc ${system.glibc}`;
+  const limit = memory.limit === undefined ? "" : `, of which this process may use ${bytesText(memory.limit)}`;
+  const rows: [string, ...string[]][] = [
     ["himap", report.version],
-    ["platform", `${report.platform}, Node ${report.node}`],
-    ["processors", String(report.processors)],
-    ["memory", `${bytesText(memory.total)}, ${bytesText(memory.free)} free`],
-    ["binary", binary.path ?? `none: ${binary.error}`],
-    ...devices.map(({ name, usable, reason, detail }): [string, string] => [
-      name, [usable ? "usable" : `not usable: ${reason ?? "no reason given"}`, ...(detail === undefined ? [] : [detail])].join(", "),
+    ["platform", `${report.platform}, ${system.kernel}, ${c}, Node ${report.node}`],
+    ["processors", `${report.processors}, ${report.processor}`],
+    ["memory", `${bytesText(memory.total)}, ${bytesText(memory.free)} free${limit}`],
+    ["binary", ...(binary.path === undefined ? [`none: ${binary.error}`] : [binary.path, binary.why!])],
+    ["pictures", images.error ?? `sharp ${images.sharp}, libvips ${images.libvips}`],
+    ...devices.map(({ name, usable, path, reason, hint, detail }): [string, ...string[]] => [
+      name,
+      usable ? `usable${detail === undefined ? "" : `, ${detail}`}` : `not usable: ${reason ?? "no reason given"}`,
+      hint ?? path,
     ]),
+    ["driver", nvidia.driver === undefined ? "no NVIDIA driver" : `NVIDIA ${nvidia.driver}: ${nvidia.cards.join(", ") || "no card"}`],
     ["device", report.device === undefined ? "none can be used" : `auto takes ${report.device}`],
   ];
-  return rows.map(([name, value]) => `${name.padEnd(12)}${value}\n`).join("");
+  return rows.map(([name, ...lines]) => lines.map((line, i) => `${(i === 0 ? name : "").padEnd(12)}${line}\n`).join("")).join("");
 }

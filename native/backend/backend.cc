@@ -1,9 +1,10 @@
 #include "native/backend/backend.h"
 
 #include <dlfcn.h>
-#include <unistd.h>
 
 #include <thread>
+
+#include "native/backend/library_file.h"
 
 namespace himap {
 namespace {
@@ -16,7 +17,7 @@ std::string library_path(const std::string& folder, const std::string& name) {
 
 const BackendApi& load_backend(const std::string& folder, const std::string& name) {
   const std::string path = library_path(folder, name);
-  require(access(path.c_str(), F_OK) == 0, Code::ERR_NO_BINARY, "[backend] " + path + " does not exist: it was not built");
+  check_library_file(path);
   // Never closed: a device thread may outlive its last user, and the library is linked with -z nodelete.
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   require(library != nullptr, Code::ERR_NO_BINARY, "[backend] " + std::string(library ? "" : dlerror()));

@@ -1,6 +1,5 @@
 #include "native/model/mapped_file.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,19 +8,13 @@
 #include <cerrno>
 #include <cstring>
 
+#include "native/core/descriptor.h"
 #include "native/core/status.h"
 
 namespace himap {
 namespace {
 
 constexpr int64_t kChunk = 32 << 20;  // between two progress reports
-
-struct Descriptor {
-  int value;
-  ~Descriptor() {
-    if (value >= 0) close(value);
-  }
-};
 
 void read_all(int descriptor, uint8_t* to, int64_t begin, int64_t end, const std::string& path) {
   while (begin < end) {
@@ -49,7 +42,7 @@ void populate(uint8_t* data, int64_t begin, int64_t end) {
 
 MappedFile::MappedFile(const std::string& path, int64_t bytes, bool copy, const std::function<void(int64_t)>& progress)
     : bytes_(bytes) {
-  const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  const Descriptor file(path);
   require(file.value >= 0, Code::ERR_BAD_CHECKPOINT, "[weights] " + path + " could not be opened: " + std::strerror(errno));
   struct stat status {};
   require(fstat(file.value, &status) == 0 && S_ISREG(status.st_mode), Code::ERR_BAD_CHECKPOINT,

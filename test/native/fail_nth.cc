@@ -138,7 +138,6 @@ int __wrap_posix_memalign(void** memory, size_t alignment, size_t bytes) {
 }
 
 // The backend is linked into the program, so that its requests are wrapped too.
-int __wrap_access(const char*, int) { return fails("access") ? -1 : 0; }
 void* __wrap_dlopen(const char*, int) {
   static int library;
   return fails("dlopen") ? nullptr : &library;

@@ -49,7 +49,10 @@ endforeach()
 # The backend is linked in, so that what it asks of the system can fail as well.
 add_executable(test_fail_nth test/native/test_fail_nth.cc test/native/fail_nth.cc test/native/made_model.cc test/native/tiny_model.cc ${HIMAP_CPU_OBJECTS})
 target_link_libraries(test_fail_nth PRIVATE himap_core)
+# Only the library's file is looked at: what is called is in the program.
+target_compile_definitions(test_fail_nth PRIVATE HIMAP_LIBRARY_FOLDER="$<TARGET_FILE_DIR:himap_cpu>")
+add_dependencies(test_fail_nth himap_cpu)
 set_target_properties(test_fail_nth PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/tests)
-foreach(function open close fstat pread madvise mmap munmap posix_memalign access dlopen dlsym dlerror)
+foreach(function open close fstat pread madvise mmap munmap posix_memalign dlopen dlsym dlerror)
   target_link_options(test_fail_nth PRIVATE -Wl,--wrap=${function})
 endforeach()

@@ -1,10 +1,18 @@
+#include <elf.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
+#include "native/backend/library_file.h"
 #include "native/core/status.h"
 #include "native/core/task_thread.h"
 #include "test/native/check.h"
@@ -59,6 +67,45 @@ TEST("every code has a name") {
   CHECK_EQ(std::string(code_name(Code::ERR_INVALID_ARG)), std::string("ERR_INVALID_ARG"));
   CHECK_EQ(std::string(code_name(Code::ERR_INTERNAL)), std::string("ERR_INTERNAL"));
   CHECK_EQ(std::string(code_name(static_cast<Code>(999))), std::string("ERR_INTERNAL"));
+}
+
+/** What check_library_file says of a file of these bytes, "" where nothing. */
+std::string library_fault(const std::string& bytes) {
+  char path[] = "/tmp/himap-library-XXXXXX";
+  const int descriptor = mkstemp(path);
+  std::string said;
+  if (descriptor < 0 || write(descriptor, bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) said = "not written";
+  try {
+    check_library_file(path);
+  } catch (const Error& error) {
+    said = error.code == Code::ERR_NO_BINARY ? error.message : "another code";
+  }
+  close(descriptor);
+  unlink(path);
+  return said;
+}
+
+TEST("a library's file that is damaged is refused before it is opened") {
+  Elf64_Ehdr header{};
+  std::memcpy(header.e_ident, ELFMAG, SELFMAG);
+  header.e_ident[EI_CLASS] = ELFCLASS64;
+  header.e_shoff = 1000;
+  header.e_shentsize = sizeof(Elf64_Shdr);
+  header.e_shnum = 10;
+  std::string file(reinterpret_cast<const char*>(&header), sizeof(header));
+  file.resize(1000 + 10 * sizeof(Elf64_Shdr));
+  CHECK_EQ(library_fault(file), std::string());
+  CHECK(library_fault(file.substr(0, file.size() - 1)).find("must have 1640 bytes; got its first 1639") != std::string::npos);
+  CHECK(library_fault(file.substr(0, 63)).find("something else") != std::string::npos);
+  CHECK(library_fault("").find("0 bytes of something else") != std::string::npos);
+  CHECK(library_fault("#!" + file).find("something else") != std::string::npos);
+  bool refused = false;
+  try {
+    check_library_file("/nowhere/libhimap-cpu.so");
+  } catch (const Error& error) {
+    refused = error.message.find("does not exist") != std::string::npos;
+  }
+  CHECK(refused);
 }
 
 TEST_MAIN()

@@ -81,6 +81,7 @@ struct TinyModel {
 
   EngineOptions options(bool copy) const {
     EngineOptions chosen;
+    chosen.library_folder = HIMAP_LIBRARY_FOLDER;
     chosen.threads = 2;
     chosen.copy_weights = copy;
     chosen.kv_pages = 2 * test::kTinyPages;

@@ -11,7 +11,7 @@ import { formatDoctor } from "../../lib/cli/doctor.js";
 import { firstTokenMs, jsonText, median, stagesText, statisticsText, tokensPerSecond, writeOutput } from "../../lib/cli/output.js";
 import { progressBar } from "../../lib/cli/progress.js";
 import { bytesText, flopsText, millisecondsText, percentText, printable, wrap } from "../../lib/text.js";
-import type { Result } from "../../lib/types.js";
+import type { DoctorReport, Result } from "../../lib/types.js";
 
 const result: Result = {
   text: "a ring",
@@ -164,19 +164,47 @@ test("elsewhere columns follow each other, and text streams", async () => {
   assert.is(terminal.text, "  left: a b\n    fact\n  right: c");
 });
 
+const machine: DoctorReport = {
+  version: "1.2.3",
+  platform: "linux-x64",
+  node: "v20",
+  system: { kernel: "Linux 6.1", glibc: "2.31" },
+  binary: { error: "none was found (build one)" },
+  images: { error: "sharp is not there" },
+  devices: [],
+  nvidia: { cards: [], onBus: 0 },
+  memory: { total: 8e9, free: 4e9 },
+  processors: 2,
+  processor: "A Processor",
+};
+
+test("doctor's page says why there is no binary", () => {
+  const page = formatDoctor(machine);
+  assert.match(page, /platform +linux-x64, Linux 6\.1, glibc 2\.31, Node v20/);
+  assert.match(page, /binary +none: none was found \(build one\)/);
+  assert.match(page, /pictures +sharp is not there/);
+  assert.match(page, /device +none can be used/);
+});
+
 test("doctor's page says what is usable and why the rest is not", () => {
   const page = formatDoctor({
-    version: "1.2.3",
-    platform: "linux-x64",
-    node: "v20",
-    binary: { error: "none was found (build one)" },
-    devices: [{ name: "cuda", usable: false, reason: "no driver" }],
-    memory: { total: 8e9, free: 4e9 },
-    processors: 2,
+    ...machine,
+    binary: { path: "/a/himap.node", why: "prebuilt for linux-x64" },
+    images: { sharp: "0.35", libvips: "8.18" },
+    devices: [
+      { name: "cpu", usable: true, path: "/a/cpu.so", detail: "avx2" },
+      { name: "cuda", usable: false, path: "/a/cuda.so", reason: "no driver", hint: "install one" },
+    ],
+    nvidia: { driver: "580.95.05", cards: ["a card", "another"], onBus: 2 },
+    memory: { total: 8e9, free: 4e9, limit: 2e9 },
+    device: "cpu",
   });
-  assert.match(page, /binary +none: none was found \(build one\)/);
-  assert.match(page, /cuda +not usable: no driver/);
-  assert.match(page, /device +none can be used/);
+  assert.match(page, /binary +\/a\/himap\.node\n +prebuilt for linux-x64\n/);
+  assert.match(page, /cpu +usable, avx2\n +\/a\/cpu\.so\n/);
+  assert.match(page, /cuda +not usable: no driver\n +install one\n/);
+  assert.match(page, /driver +NVIDIA 580\.95\.05: a card, another\n/);
+  assert.match(page, /memory +8\.00 GB, 4\.00 GB free, of which this process may use 2\.00 GB/);
+  assert.match(page, /device +auto takes cpu/);
 });
 
 test.run();

@@ -1,0 +1,68 @@
+/** What the tarball has to hold, file by file, and how large each may be. */
+
+import { spawnSync } from "node:child_process";
+
+import { platforms, root } from "../../scripts/prebuilds/check.js";
+
+/** Largest tarball, bytes. */
+export const tarballBudget = 40_000_000;
+
+const kilobyte = 1000;
+const budgets: readonly (readonly [pattern: RegExp, bytes: number])[] = [
+  [/^models\/pico-llava\/model\.safetensors$/, 9_500 * kilobyte],
+  [/^examples\/images\//, 20 * kilobyte],
+  [/^examples\//, 10 * kilobyte],
+  [/^models\/pico-llava\//, 20 * kilobyte],
+  [/^README\.md$/, 40 * kilobyte],
+  [/^dist\//, 40 * kilobyte],
+  [/^(native|kernels|scripts)\//, 30 * kilobyte],
+  [/^(package\.json|binding\.gyp|CMakeLists\.txt|CHANGELOG\.md|LICENSE)$/, 20 * kilobyte],
+];
+
+/** Sources that only tests are built from. */
+const testsOnly = /^(native\/backend\/fault|kernels\/simt)\//;
+
+function tracked(...paths: string[]): string[] {
+  const { stdout, status, stderr } = spawnSync("git", ["ls-files", "-z", "--", ...paths], { cwd: root, encoding: "utf8" });
+  if (status !== 0) throw new Error(`the list of the package's files is git's: ${stderr}`);
+  return stdout.split("\0").filter(Boolean);
+}
+
+/** What tsc makes of a source file. */
+function compiled(file: string): string[] {
+  const [, name, kind] = /^(.*)\.(c?)ts$/.exec(file) ?? [];
+  return name === undefined ? [] : [`dist/${name}.${kind}js`, `dist/${name}.d.${kind}ts`];
+}
+
+/** The files that the repository says the package has, without the binaries. */
+function expectedFiles(): string[] {
+  return [
+    "CHANGELOG.md", "CMakeLists.txt", "LICENSE", "README.md", "binding.gyp", "package.json",
+    ...tracked("examples", "models/pico-llava", "scripts/build"),
+    ...tracked("kernels", "native").filter((file) => !testsOnly.test(file)),
+    ...tracked("lib", "weights-tools/*.ts").filter((file) => !file.slice("weights-tools/".length).includes("/") || file.startsWith("lib/")).flatMap(compiled),
+  ];
+}
+
+/**
+ * Every way in which a tarball is not what it has to be: a file too many, one too few, one too large.
+ * @param wanted the platforms whose binaries it has
+ */
+export function contentFaults(files: readonly { path: string; size: number }[], size: number, wanted: readonly string[]): string[] {
+  const faults: string[] = [];
+  const expected = new Set(expectedFiles());
+  const binaries = new Map<string, number>(wanted.flatMap((platform) => Object.entries(platforms[platform]!.files).map(([name, { budget }]) => [`prebuilds/${platform}/${name}`, budget] as const)));
+  const optional = new Set<string>(wanted.map((platform) => `prebuilds/${platform}/${platforms[platform]!.optional}`));
+  for (const { path: file, size: bytes } of files) {
+    const budget = binaries.get(file) ?? budgets.find(([pattern]) => pattern.test(file))?.[1];
+    if (!expected.has(file) && !binaries.has(file)) faults.push(`${file} does not belong in the package`);
+    else if (budget === undefined) faults.push(`${file} has no budget`);
+    else if (bytes > budget) faults.push(`${file}: expected at most ${budget} bytes but received ${bytes}`);
+  }
+  const present = new Set(files.map(({ path: file }) => file));
+  for (const file of [...expected, ...binaries.keys()]) {
+    if (!present.has(file) && !optional.has(file)) faults.push(`${file} is missing from the package`);
+  }
+  if (size > tarballBudget) faults.push(`expected a tarball of at most ${tarballBudget} bytes but received ${size}`);
+  return faults;
+}

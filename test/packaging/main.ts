@@ -1,0 +1,88 @@
+/**
+ * The tarball as users get it: what it holds, how it installs (each npm with each Node that it supports, four ways), and
+ * what the installed package does. Every install answers questions for real.
+ *   npm run test:packaging -- [WORD ...]
+ * Words choose the cases whose area or name holds one of them. Node programs and versions of npm are fetched once, to
+ * build/packaging. Without prebuilds/ (npm run prebuilds) the binaries are this checkout's own. Closes with
+ * `N passed, N failed, N skipped`.
+ */
+
+import { existsSync, mkdirSync, rmSync, statSync } from "node:fs";
+import path from "node:path";
+import { parseArgs } from "node:util";
+
+import { checkPrebuilds, glibcLimit, root } from "../../scripts/prebuilds/check.js";
+import { bundles, sourceBuild, types } from "./build-tools.js";
+import { contentFaults } from "./contents.js";
+import { checkDemo, installProject, modes, type Mode, type Project } from "./install.js";
+import { arm64, debian11 } from "./machines.js";
+import { pack, prebuildsOfCheckout } from "./pack.js";
+import { toolFolder } from "./run.js";
+import { damaged, entries, examples, nothingFits, permissions } from "./scenarios.js";
+import { expect, Table } from "./table.js";
+import { combinations, tools, type NodeMajor } from "./tools.js";
+
+const { positionals: words } = parseArgs({ allowPositionals: true });
+const table = new Table((name) => words.length === 0 || words.some((word) => name.includes(word)));
+const work = path.join(toolFolder, "work");
+rmSync(work, { recursive: true, force: true });
+mkdirSync(work, { recursive: true });
+
+const published = path.join(root, "prebuilds");
+const hasPrebuilds = existsSync(path.join(published, "linux-x64"));
+if (!hasPrebuilds) console.log("NOTE: prebuilds/ is not there (npm run prebuilds): packed with this checkout's own build, without linux-arm64 and CUDA");
+const prebuilds = hasPrebuilds ? published : prebuildsOfCheckout(work);
+const platforms = ["linux-x64", "linux-arm64"].filter((platform) => existsSync(path.join(prebuilds, platform)));
+
+const tarball = pack(work, prebuilds);
+table.run("tarball", "its files and their sizes", () => {
+  const faults = contentFaults(tarball.files, tarball.size, platforms);
+  if (faults.length > 0) throw new Error(faults.join("\n"));
+  return `${tarball.files.length} files, ${(tarball.size / 1e6).toFixed(2)} MB packed, ${(tarball.unpackedSize / 1e6).toFixed(2)} MB unpacked`;
+});
+table.run("tarball", "its binaries", () => {
+  const lines: string[] = [];
+  const faults = checkPrebuilds(prebuilds, hasPrebuilds ? glibcLimit : "99", (line) => lines.push(line));
+  for (const line of lines) console.log(`     ${line}`);
+  if (faults.length > 0) throw new Error(faults.join("\n"));
+  return `${lines.length} checked`;
+});
+
+const folderOf = (npm: number, node: number, mode: Mode): string => path.join(work, `npm${npm}-node${node}-${mode.replace(/\W+/g, "-")}`);
+for (const [npm, node] of combinations) {
+  for (const mode of Object.keys(modes) as Mode[]) {
+    table.run(`npm ${npm}, node ${node}`, mode, () => {
+      const folder = folderOf(npm, node, mode);
+      try {
+        return checkDemo(installProject(folder, tarball.path, tools(npm, node), mode));
+      } finally {
+        rmSync(folder, { recursive: true, force: true });
+      }
+    });
+  }
+}
+
+const majors: NodeMajor[] = [20, 22, 24, 26];
+for (const major of majors) {
+  let installed: Project | undefined;
+  const project = (): Project => (installed ??= installProject(path.join(work, `node${major}`), tarball.path, tools(major === 20 ? 11 : 12, major), "plain"));
+  const area = `installed, node ${major}`;
+  entries(table, area, project);
+  permissions(table, area, project, major);
+  damaged(table, area, project);
+  nothingFits(table, area, project);
+  examples(table, `example, node ${major}`, project);
+  if (major === 24) {
+    bundles(table, "bundle", project);
+    types(table, "types", project);
+    sourceBuild(table, "source build", project);
+    debian11(table, "Debian 11", project, majors);
+  }
+  if (installed) rmSync(installed.folder, { recursive: true, force: true });
+}
+arm64(table, "linux-arm64, emulated", work, tarball.path, tools(12, 24), majors);
+
+expect(table.rows.length > 0, "cases of these names", words.join(" "));
+console.log(`\n${(statSync(tarball.path).size / 1e6).toFixed(2)} MB: ${tarball.path}`);
+console.log(table.summary);
+process.exitCode = table.count("FAIL") > 0 ? 1 : 0;

@@ -1,0 +1,71 @@
+/**
+ * The short form of `npm run test:packaging`: the tarball with this checkout's own binaries, its files, and one install
+ * with the Node and npm that run this.
+ */
+
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+
+import { checkPrebuilds } from "../../scripts/prebuilds/check.js";
+import { contentFaults, tarballBudget } from "./contents.js";
+import { checkDemo, installProject, type Project } from "./install.js";
+import { pack, prebuildsOfCheckout, type Tarball } from "./pack.js";
+import { runWell, toolFolder } from "./run.js";
+import { runProgram } from "./scenarios.js";
+import { tools } from "./tools.js";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const ready = ["dist/lib/index.js", "build/Release/himap.node"].every((file) => existsSync(path.join(root, file))) && process.arch === "x64";
+if (!ready) console.log("SKIP: dist/ and build/Release are not there, or this is no x86-64 machine");
+const packaged = ready ? test : test.skip;
+
+const work = mkdtempSync(path.join(os.tmpdir(), "himap-packaging-"));
+test.after(() => rmSync(work, { recursive: true }));
+
+let prebuilds: string;
+let tarball: Tarball;
+let project: Project;
+
+packaged("the tarball holds what the repository says and nothing else, each file within its budget", () => {
+  prebuilds = prebuildsOfCheckout(work);
+  tarball = pack(work, prebuilds);
+  assert.equal(contentFaults(tarball.files, tarball.size, ["linux-x64"]), []);
+  console.log(`NOTE: ${tarball.files.length} files, ${(tarball.size / 1e6).toFixed(2)} MB without CUDA and linux-arm64`);
+});
+
+packaged("a file too many, one too few, one too large are found", () => {
+  const files = tarball.files.filter(({ path: file }) => file !== "dist/lib/index.js");
+  const faults = contentFaults([...files, { path: "test/secret.txt", size: 1 }, { path: "README.md", size: 1e6 }], tarballBudget + 1, ["linux-x64"]);
+  for (const expected of [/test\/secret\.txt does not belong/, /dist\/lib\/index\.js is missing/, /README\.md: expected at most/, /expected a tarball of at most/]) {
+    assert.ok(faults.some((fault) => expected.test(fault)), `${expected} in ${faults.join("; ")}`);
+  }
+});
+
+packaged("the binaries need the C library alone", () => {
+  const lines: string[] = [];
+  assert.equal(checkPrebuilds(prebuilds, "99", (line) => lines.push(line)), []);
+  for (const line of lines) console.log(`NOTE: ${line}`);
+});
+
+packaged("installed without a compiler, it answers", () => {
+  mkdirSync(toolFolder, { recursive: true });
+  // The checkout's own install has filled this cache.
+  const cache = runWell("npm", ["config", "get", "cache"], { cwd: root, env: process.env }).stdout.trim();
+  project = installProject(path.join(work, "project"), tarball.path, tools(), "no compiler on the PATH", { cache, args: ["--prefer-offline"] });
+  console.log(`NOTE: ${checkDemo(project)}`);
+});
+
+packaged("its entries answer too: import, require, and the static ones", () => {
+  for (const program of ["esm.mjs", "cjs.cjs", "static.mjs", "static.cjs"]) {
+    const { status, stdout, output } = runProgram(project, [program]);
+    assert.is(status, 0, `${program}: ${output}`);
+    assert.match(stdout, /^a red circle/, program);
+  }
+});
+
+test.run();
