@@ -4,9 +4,9 @@ import { copyFileSync, cpSync, existsSync, readdirSync, readFileSync, renameSync
 import path from "node:path";
 
 import type { DoctorReport } from "../../lib/types.js";
+import { run, runWell } from "../../scripts/command.js";
 import { root } from "../../scripts/prebuilds/check.js";
 import { npx, packageOf, type LazyProject, type Project } from "./install.js";
-import { run, runWell } from "./run.js";
 import { expect, Skip, type Table } from "./table.js";
 
 /** Bundled to one file, with its binaries beside it, and run from there. */

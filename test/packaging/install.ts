@@ -5,7 +5,8 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 import type { DoctorReport } from "../../lib/types.js";
-import { cleanEnvironment, runWell } from "./run.js";
+import { runWell } from "../../scripts/command.js";
+import { cleanEnvironment } from "./environment.js";
 import { expect } from "./table.js";
 import type { Tools } from "./tools.js";
 

@@ -3,10 +3,11 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
 
+import { run, runWell } from "../../scripts/command.js";
 import { root } from "../../scripts/prebuilds/check.js";
 import { hasRoot, runInRoot, whyNoRoot } from "../../scripts/prebuilds/debian-root.js";
 import { installProject, packageOf, type LazyProject, type Project } from "./install.js";
-import { run, runWell, toolFolder } from "./run.js";
+import { toolFolder } from "./environment.js";
 import { expect, Skip, type Table } from "./table.js";
 import { nodeProgram, type NodeMajor, type Tools } from "./tools.js";
 

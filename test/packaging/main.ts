@@ -12,12 +12,13 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 
 import { checkPrebuilds, glibcLimit, root } from "../../scripts/prebuilds/check.js";
+import { contentFaults } from "../../scripts/release/contents.js";
+import { pack } from "../../scripts/release/pack.js";
 import { bundles, sourceBuild, types } from "./build-tools.js";
-import { contentFaults } from "./contents.js";
+import { prebuildsOfCheckout } from "./checkout.js";
+import { toolFolder } from "./environment.js";
 import { checkDemo, installProject, modes, type Mode, type Project } from "./install.js";
 import { arm64, debian11 } from "./machines.js";
-import { pack, prebuildsOfCheckout } from "./pack.js";
-import { toolFolder } from "./run.js";
 import { damaged, entries, examples, nothingFits, permissions } from "./scenarios.js";
 import { expect, Table } from "./table.js";
 import { combinations, tools, type NodeMajor } from "./tools.js";

@@ -11,11 +11,13 @@ import { fileURLToPath } from "node:url";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 
+import { runWell } from "../../scripts/command.js";
 import { checkPrebuilds } from "../../scripts/prebuilds/check.js";
-import { contentFaults, tarballBudget } from "./contents.js";
+import { contentFaults, tarballBudget } from "../../scripts/release/contents.js";
+import { pack, type Tarball } from "../../scripts/release/pack.js";
+import { toolFolder } from "./environment.js";
 import { checkDemo, installProject, type Project } from "./install.js";
-import { pack, prebuildsOfCheckout, type Tarball } from "./pack.js";
-import { runWell, toolFolder } from "./run.js";
+import { prebuildsOfCheckout } from "./checkout.js";
 import { runProgram } from "./scenarios.js";
 import { tools } from "./tools.js";
 

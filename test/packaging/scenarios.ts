@@ -4,9 +4,9 @@ import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync,
 import path from "node:path";
 
 import type { DoctorReport } from "../../lib/types.js";
+import { run, runWell, type End } from "../../scripts/command.js";
 import { platforms, root } from "../../scripts/prebuilds/check.js";
 import { packageOf, type LazyProject, type Project } from "./install.js";
-import { run, runWell, type End } from "./run.js";
 import { expect, Skip, type Table } from "./table.js";
 import type { NodeMajor } from "./tools.js";
 

@@ -3,7 +3,8 @@
 import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from "node:fs";
 import path from "node:path";
 
-import { cleanEnvironment, runWell, toolFolder } from "./run.js";
+import { runWell } from "../../scripts/command.js";
+import { cleanEnvironment, toolFolder } from "./environment.js";
 
 export const nodeVersions = { 20: "20.20.2", 22: "22.23.3", 24: "24.21.0", 26: "26.10.0" } as const;
 export const npmVersions = { 11: "11.19.1", 12: "12.2.0" } as const;

@@ -2,7 +2,7 @@
 
 import { spawnSync } from "node:child_process";
 
-import { platforms, root } from "../../scripts/prebuilds/check.js";
+import { platforms, root } from "../prebuilds/check.js";
 
 /** Largest tarball, bytes. */
 export const tarballBudget = 40_000_000;

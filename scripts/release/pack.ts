@@ -1,11 +1,10 @@
 /** The tarball as it is published, packed from a copy so that its binaries can be chosen. */
 
-import { spawnSync } from "node:child_process";
-import { copyFileSync, cpSync, existsSync, mkdirSync, rmSync } from "node:fs";
+import { copyFileSync, cpSync, mkdirSync, rmSync } from "node:fs";
 import path from "node:path";
 
-import { root } from "../../scripts/prebuilds/check.js";
-import { runWell } from "./run.js";
+import { runWell } from "../command.js";
+import { root } from "../prebuilds/check.js";
 
 export interface Tarball {
   path: string;
@@ -43,22 +42,4 @@ export function pack(out: string, prebuilds: string): Tarball {
   cpSync(prebuilds, path.join(stage, "prebuilds"), { recursive: true });
   const report = npmPack(stage, "--pack-destination", out);
   return { path: path.join(out, report.filename), size: report.size, unpackedSize: report.unpackedSize, files: report.files };
-}
-
-/**
- * A folder like prebuilds/ from this checkout's own build, for a machine that made no prebuilds. Its binaries need this
- * machine's glibc.
- */
-export function prebuildsOfCheckout(out: string): string {
-  const folder = path.join(out, "prebuilds");
-  const platform = path.join(folder, `${process.platform}-${process.arch}`);
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(platform, { recursive: true });
-  for (const [from, to] of [["himap.node", "himap.glibc.node"], ["libhimap-cpu.so", "libhimap-cpu.so"]] as const) {
-    const built = path.join(root, "build", "Release", from);
-    if (!existsSync(built)) throw new Error(`expected ${built}: run \`npm run setup\` first`);
-    copyFileSync(built, path.join(platform, to));
-    spawnSync("strip", ["--strip-all", path.join(platform, to)]);
-  }
-  return folder;
 }
