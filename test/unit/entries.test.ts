@@ -1,9 +1,11 @@
 import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+
+import { packageVersion } from "../../lib/package.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -50,6 +52,11 @@ entry("importing loads nothing native, and doctor never rejects", () => {
   assert.is(report.before, 0);
   assert.match(report.version, /^\d+\.\d+\.\d+$/);
   assert.ok(report.hasBinary);
+});
+
+test("the version in the sources is package.json's", () => {
+  const { version } = JSON.parse(readFileSync(`${root}/package.json`, "utf8")) as { version: string };
+  assert.is(packageVersion, version);
 });
 
 test.run();
