@@ -4,6 +4,13 @@
 #include <cstring>
 #include <string>
 
+// The oldest version of pow: the one that glibc 2.29 brought differs in errno alone, and would keep the binary from glibc 2.28.
+#if defined(__GLIBC__) && defined(__x86_64__)
+__asm__(".symver pow, pow@GLIBC_2.2.5");
+#elif defined(__GLIBC__) && defined(__aarch64__)
+__asm__(".symver pow, pow@GLIBC_2.17");
+#endif
+
 namespace himap {
 namespace {
 
