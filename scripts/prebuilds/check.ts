@@ -29,10 +29,10 @@ const backend = (budget: number): FileRule => ({ budget, exports: ["himap_backen
 export const platforms: Record<string, { machine: string; files: Record<string, FileRule>; optional?: string }> = {
   "linux-x64": {
     machine: "Advanced Micro Devices X86-64",
-    files: { "himap.glibc.node": addon, "libhimap-cpu.so": backend(1_200_000), "libhimap-cuda.so": backend(20_000_000) },
+    files: { "himap.glibc.node": addon, "libhimap-cpu.so": backend(3_000_000), "libhimap-cuda.so": backend(20_000_000) },
     optional: "libhimap-cuda.so",
   },
-  "linux-arm64": { machine: "AArch64", files: { "himap.glibc.node": addon, "libhimap-cpu.so": backend(1_200_000) } },
+  "linux-arm64": { machine: "AArch64", files: { "himap.glibc.node": addon, "libhimap-cpu.so": backend(3_000_000) } },
 };
 
 /** The C library's own files. */

@@ -98,7 +98,7 @@ test("where there is no binary, the error says where it was looked for and what 
   const { output } = await runModule(text, [], { PREBUILDS_ONLY: "1", HIMAP_PREBUILD: "/nowhere" });
   assert.match(
     output,
-    /ERR_NO_BINARY expected a native binary for \S+ but none could be loaded: looked in .*build.Release.*prebuilds/,
+    /ERR_NO_BINARY expected a native binary for \S+ but none could be loaded: looked in \/nowhere\/prebuilds\/\S+ \(ENOENT\), .*prebuilds/,
   );
   assert.match(output, /npx himap build/);
 });
