@@ -106,7 +106,10 @@ void bench_linear(Bench& bench, DType type, Phase phase, int64_t rows, int64_t i
   bench.api->weight_import(bench.device, parts, pair ? 2 : 1, pair ? WeightLayout::kGateUp : WeightLayout::kStacked, &weight);
   const std::vector<float> x = floats(rows * in, 1);
   std::vector<float> y(rows * (pair ? out / 2 : out));
-  const LinearParams params{.x = x.data(), .weight = weight, .y = y.data(), .rows = rows, .phase = phase, .epilogue = epilogue};
+  void* device_x = nullptr;  // aligned as the engine's buffers are
+  bench.api->allocate(bench.device, x.size() * sizeof(float), &device_x);
+  bench.api->upload(bench.device, device_x, x.data(), x.size() * sizeof(float));
+  const LinearParams params{.x = device_x, .weight = weight, .y = y.data(), .rows = rows, .phase = phase, .epilogue = epilogue};
   const std::string name = std::string(phase == Phase::kPrefill ? "prefill " : "decode ") + name_of(type) + " " +
                            std::to_string(rows) + "x" + std::to_string(in) + "x" + std::to_string(out) +
                            (pair                                ? " swiglu"
@@ -116,6 +119,7 @@ void bench_linear(Bench& bench, DType type, Phase phase, int64_t rows, int64_t i
   measure(bench, name, 2.0 * rows * in * out, static_cast<double>(dtype_bytes(type, in * out)), y,
           [&] { return bench.api->linear(bench.device, &params); });
   bench.api->weight_release(bench.device, weight);
+  bench.api->release(bench.device, device_x);
 }
 
 void bench_attention(Bench& bench, int32_t rows, int32_t heads, int32_t kv_heads, int32_t head_dim, bool causal, bool sums) {
@@ -187,10 +191,11 @@ void bench_all(Bench& bench) {
     bench_linear(bench, type, Phase::kPrefill, 35, 2048, 2048, Epilogue::kNone);
     bench_linear(bench, type, Phase::kDecode, 1, 4096, 4096, Epilogue::kNone);
     bench_linear(bench, type, Phase::kDecode, 4, 4096, 4096, Epilogue::kNone);
+    bench_linear(bench, type, Phase::kDecode, 8, 4096, 4096, Epilogue::kNone);
     bench_linear(bench, type, Phase::kDecode, 16, 4096, 4096, Epilogue::kNone);
   }
   bench_linear(bench, DType::kF16, Phase::kPrefill, 640, 4096, 22016, Epilogue::kSwiGlu);
-  bench_linear(bench, DType::kF16, Phase::kDecode, 1, 4096, 22016, Epilogue::kSwiGlu);
+  for (int64_t rows : {1, 8}) bench_linear(bench, DType::kF16, Phase::kDecode, rows, 4096, 22016, Epilogue::kSwiGlu);
   bench_linear(bench, DType::kF32, Phase::kPrefill, 577, 1024, 4096, Epilogue::kQuickGelu);
   bench_linear(bench, DType::kF32, Phase::kPrefill, 576, 1024, 4096, Epilogue::kGelu);
   bench_linear(bench, DType::kBF16, Phase::kPrefill, 200, 256, 768, Epilogue::kNone);

@@ -64,6 +64,16 @@ HIMAP_INLINE void store_first(float* to, Vec value, int64_t n) {
 #endif
 }
 
+/** Keeps a loaded value in its register: compilers would rather load it again for each of its uses. */
+HIMAP_INLINE Vec held(Vec value) {
+#if defined(HIMAP_ISA_AVX512)
+  __asm__("" : "+v"(value));
+#elif defined(HIMAP_ISA_AVX2)
+  __asm__("" : "+x"(value));
+#endif
+  return value;
+}
+
 /** a b + c, with one rounding where the instruction set has it. */
 HIMAP_INLINE Vec fma(Vec a, Vec b, Vec c) {
 #if defined(HIMAP_ISA_AVX512)
