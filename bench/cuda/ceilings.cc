@@ -27,15 +27,13 @@ void measure_ceilings(Bench& bench) {
   double copied = 0, read = 0;
   {
     const Buffer from(bench.backend, bytes), to(bench.backend, bytes);
-    for (size_t at = 0; at < bytes; at += size_t{64} << 20) {
-      const size_t part = std::min(bytes - at, size_t{64} << 20);
-      if (at == 0) fill_random(bench.backend, from.as<void>(), static_cast<int64_t>(part / 2), 1);
-      else bench.gpu.copy(from.as<char>() + at, from.as<char>(), part);
-    }
+    fill_random(bench.backend, from.as<void>(), options.copy_bytes / 2, 1);
     const auto seconds = [&](const std::function<void()>& operation) {
       return 1e-6 * median(bench.gpu.times(kWarm, options.kernel_repeats, false, operation));
     };
-    copied = 2 * static_cast<double>(bytes) / seconds([&] { bench.gpu.copy(to.as<void>(), from.as<void>(), bytes); });
+    copied = 2 * static_cast<double>(bytes) / seconds([&] {
+      bench.backend.call(&BackendApi::copy, to.as<void>(), static_cast<const void*>(from.as<void>()), bytes);
+    });
     read = static_cast<double>(bytes) / seconds([&] { bench.gpu.read(from.as<void>(), bytes); });
   }
 

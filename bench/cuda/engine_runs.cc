@@ -50,10 +50,11 @@ class EngineRuns {
     for (const Batch& batch : options_.prompts) {
       for (const int64_t text : options_.text_lengths) wanted = std::max(wanted, batch.requests * pages_of(model_, text, {}, 1));
     }
-    const auto free = static_cast<int64_t>(gpu_memory().free);
-    const int64_t working = free / 12;  // 6 to 7 GB of a card of 80
-    const int64_t room = (free - weights.matrix_bytes() - working) / page_bytes;
-    pages_ = std::max<int64_t>(1, std::min(wanted, room));
+    pages_ = wanted;
+    if (const std::optional<DeviceMemory> memory = device_memory(options_.library_folder, options_.backend)) {
+      const int64_t working = memory->free / 12;  // 6 to 7 GB of a card of 80
+      pages_ = std::max<int64_t>(1, std::min(wanted, (memory->free - weights.matrix_bytes() - working) / page_bytes));
+    }
     EngineOptions engine;
     engine.library_folder = options_.library_folder;
     engine.backend = options_.backend;

@@ -1,4 +1,4 @@
-// The card as the bench needs it: time by its own clock, its caches emptied, its memory. gpu_card.cu is CUDA's, gpu_host.cc
+// The card as the bench needs it: time by its own clock, its caches emptied. gpu_card.cu is CUDA's, gpu_host.cc
 // the SIMT machine's, where every line runs and no time means anything.
 #pragma once
 
@@ -22,13 +22,7 @@ struct GpuFacts {
   std::string runtime;  // the CUDA that this was built with
 };
 
-struct GpuMemory {
-  size_t free;
-  size_t total;
-};
-
 GpuFacts gpu_facts();
-GpuMemory gpu_memory();
 
 /** Measures on one device's own stream; the device outlives it. */
 class Gpu {
@@ -43,8 +37,6 @@ class Gpu {
 
   /** Reads `bytes` (a multiple of 16) from 16-byte aligned device memory, each once. Does not wait. */
   void read(const void* from, size_t bytes);
-  /** Copies device memory to device memory. Does not wait. */
-  void copy(void* to, const void* from, size_t bytes);
 
   /**
    * Microseconds of each of `repeats` runs of `operation`, after `warm` runs that do not count. Nothing waits between them,

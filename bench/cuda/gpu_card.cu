@@ -43,12 +43,6 @@ GpuFacts gpu_facts() {
           version_text(driver), version_text(CUDART_VERSION)};
 }
 
-GpuMemory gpu_memory() {
-  GpuMemory memory{};
-  must(cudaMemGetInfo(&memory.free, &memory.total), "the card's memory");
-  return memory;
-}
-
 Gpu::Gpu(Device* device) : state_(new State{device, properties().multiProcessorCount * kReadBlocksPerMultiprocessor}) {
   state_->flush_bytes = std::max<size_t>(4 * static_cast<size_t>(properties().l2CacheSize), 64 << 20) / 16 * 16;
   must(cudaMalloc(&state_->flush, state_->flush_bytes), "memory to flush the cache with");
@@ -70,10 +64,6 @@ void Gpu::read(const void* from, size_t bytes) {
   must(device::launch_read({static_cast<const unsigned char*>(from), static_cast<int64_t>(bytes), state_->sink}, state_->blocks,
                            state_->stream()),
        "a read");
-}
-
-void Gpu::copy(void* to, const void* from, size_t bytes) {
-  must(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, state_->stream()), "a copy");
 }
 
 std::vector<double> Gpu::times(int32_t warm, int32_t repeats, bool cold, const std::function<void()>& operation) {

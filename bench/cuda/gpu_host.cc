@@ -1,5 +1,4 @@
 #include <chrono>
-#include <cstring>
 
 #include "bench/cuda/gpu.h"
 #include "bench/cuda/read_kernel.cuh"
@@ -13,7 +12,6 @@ struct Gpu::State {
 };
 
 GpuFacts gpu_facts() { return {"host SIMT machine", 1, 4096, "none", "none", "none"}; }
-GpuMemory gpu_memory() { return {size_t{1} << 30, size_t{1} << 30}; }
 
 Gpu::Gpu(Device*) : state_(new State) {}
 Gpu::~Gpu() { delete state_; }
@@ -25,8 +23,6 @@ void Gpu::read(const void* from, size_t bytes) {
       device::launch_read({static_cast<const unsigned char*>(from), static_cast<int64_t>(bytes), &state_->sink}, 1, {});
   require(error == device::kNoError, Code::ERR_INTERNAL, std::string("[bench] a read: ") + device::error_text(error));
 }
-
-void Gpu::copy(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
 
 std::vector<double> Gpu::times(int32_t warm, int32_t repeats, bool cold, const std::function<void()>& operation) {
   using Clock = std::chrono::steady_clock;

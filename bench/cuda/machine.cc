@@ -7,9 +7,11 @@
 #include <cstdlib>
 #include <ctime>
 #include <fstream>
+#include <optional>
 #include <thread>
 
 #include "bench/cuda/gpu.h"
+#include "native/backend/backend.h"
 
 namespace himap::bench {
 namespace {
@@ -63,18 +65,18 @@ std::string output_of(const std::string& command, int& status) {
 
 std::string card_clocks() { return smi("gpu=clocks.sm,clocks.max.sm,clocks.mem,power.draw,power.limit,temperature.gpu"); }
 
-void machine_facts(Report& report, bool quick) {
+void machine_facts(Report& report, const Options& options) {
   const GpuFacts card = gpu_facts();
-  const GpuMemory memory = gpu_memory();
+  const std::optional<DeviceMemory> memory = device_memory(options.library_folder, options.backend);
   report.fact("time", words(time_now()));
   report.fact("commit", words(environment("HIMAP_BENCH_COMMIT")));
-  report.fact("short", {quick ? "yes" : "no", quick ? "true" : "false"});
+  report.fact("short", {options.quick ? "yes" : "no", options.quick ? "true" : "false"});
   report.fact("card", words(card.name));
   report.fact("capability", words(card.capability));
   report.fact("multiprocessors", number(card.multiprocessors, 0));
   report.fact("cacheBytes", number(static_cast<double>(card.cache_bytes), 0));
-  report.fact("memoryBytes", number(static_cast<double>(memory.total), 0));
-  report.fact("freeBytes", number(static_cast<double>(memory.free), 0));
+  report.fact("memoryBytes", memory ? number(static_cast<double>(memory->total), 0) : none());
+  report.fact("freeBytes", memory ? number(static_cast<double>(memory->free), 0) : none());
   report.fact("cudaOfDriver", words(card.driver));
   report.fact("cudaOfBuild", words(card.runtime));
   report.fact("clocks", words("sm, largest sm, memory, power, its limit, temperature: " + card_clocks()));

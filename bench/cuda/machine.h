@@ -3,11 +3,12 @@
 
 #include <string>
 
+#include "bench/cuda/options.h"
 #include "bench/cuda/report.h"
 
 namespace himap::bench {
 
-void machine_facts(Report& report, bool quick);
+void machine_facts(Report& report, const Options& options);
 
 /** The card's clocks, power and temperature now, in nvidia-smi's words, or why they are not known. */
 std::string card_clocks();

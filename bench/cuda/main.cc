@@ -19,7 +19,7 @@ void run(const Options& options) {
   std::string rival_name;
   const std::unique_ptr<CublasLt> rival = CublasLt::open(rival_name);
   Bench bench{options, report, thresholds, backend, gpu, rival.get(), rival_name, {}, {}, {}};
-  machine_facts(report, options.quick);
+  machine_facts(report, options);
 
   measure_ceilings(bench);
   if (options.wants("prompts") || options.wants("decode")) measure_engine(bench);
