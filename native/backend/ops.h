@@ -29,7 +29,7 @@
 namespace himap {
 
 /** Raised with every change of a struct or of the table: a stale library is refused. */
-constexpr uint32_t kBackendAbi = 4;
+constexpr uint32_t kBackendAbi = 5;
 
 struct Device;
 
@@ -42,6 +42,7 @@ struct DeviceInfo {
   char detail[64];  // the vector path of a CPU, the name of a card
   int32_t threads;
   int32_t activation_bytes;  // bytes of one activation
+  int32_t head_dim_most;     // widest attention head that its kernels take
 };
 
 /** One part of a weight as it lies in a file: row-major (out, in), no alignment promised. */

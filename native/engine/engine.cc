@@ -18,6 +18,16 @@ DType half_type(const Manifest& manifest) {
   return head != manifest.tensors.end() && head->second.type == DType::kF16 ? DType::kF16 : DType::kBF16;
 }
 
+/** The manifest, once it is known that the device's attention takes its heads: nothing has been read then. */
+const Manifest& checked(const Manifest& manifest, const DeviceInfo& device, const std::string& backend) {
+  const VisionConfig& vision = manifest.config.vision;
+  const int64_t widest = std::max(manifest.config.head_dim, vision.hidden / vision.heads);
+  require(widest <= device.head_dim_most, Code::ERR_UNSUPPORTED_MODEL,
+          "[load] " + backend + " takes attention heads of at most " + std::to_string(device.head_dim_most) +
+              " dimensions; the model has heads of " + std::to_string(widest));
+  return manifest;
+}
+
 Model::Progress or_nothing(const Model::Progress& progress) {
   return progress ? progress : [](int64_t, int64_t) {};
 }
@@ -29,7 +39,7 @@ Engine::Engine(std::string_view manifest, const EngineOptions& options, const Mo
 
 Engine::Engine(const Manifest& manifest, const EngineOptions& options, const Model::Progress& progress)
     : backend_(load_backend(options.library_folder, options.backend), DeviceOptions{options.threads, half_type(manifest)}, options.watchdog),
-      model_(backend_, manifest, options.copy_weights, or_nothing(progress)),
+      model_(backend_, checked(manifest, backend_.info(), options.backend), options.copy_weights, or_nothing(progress)),
       pool_(backend_,
             KvLayout{options.kv_type, static_cast<int32_t>(model_.config.kv_heads), static_cast<int32_t>(model_.config.head_dim)},
             options.kv_pages),

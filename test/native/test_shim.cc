@@ -88,6 +88,17 @@ TEST("a prompt beside rows that are decoding, as each alone") {
   CHECK(same(together[0], step(*engine, {prompt(1, 1)})[0]));
 }
 
+TEST("heads that the kernels do not take are refused before anything is read") {
+  ModelConfig config = parse_manifest(tiny_manifest("nowhere")).config;
+  config.head_dim = 136;
+  const std::string manifest = manifest_of(config, "nowhere", int64_t{1} << 30, [](const MadeTensor&) { return Place{DType::kBF16, 0}; });
+  EngineOptions options;
+  options.library_folder = HIMAP_SHIM_FOLDER;
+  options.backend = "shim";
+  options.kv_pages = 1;
+  CHECK_FAILS(Engine(manifest, options, nullptr), Code::ERR_UNSUPPORTED_MODEL);
+}
+
 TEST("a study, and what cannot be had") {
   const std::unique_ptr<Engine> engine = open_engine(kTinyPages);
   StepSequence sequence = prompt(0, 1);

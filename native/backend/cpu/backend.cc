@@ -55,6 +55,7 @@ int32_t open(const DeviceOptions* options, Device** device, DeviceInfo* info, ch
       copy_text(info->detail, sizeof(info->detail), kernels.name);
       info->threads = threads;
       info->activation_bytes = sizeof(float);
+      info->head_dim_most = INT32_MAX;
     }
   });
 }

@@ -1,7 +1,10 @@
 // The CUDA backend's table: the line where exceptions become codes. One source, two libraries: by nvcc for a card
 // (libhimap-cuda.so), by the host's compiler on the SIMT machine (libhimap-shim.so, for tests).
+#include <algorithm>
 #include <memory>
 
+#include "kernels/attention_decode/launch_attention_decode.h"
+#include "kernels/attention_prefill/launch_attention_prefill.h"
 #include "native/backend/cuda/device.h"
 
 namespace himap {
@@ -39,6 +42,7 @@ int32_t open(const DeviceOptions* options, Device** device, DeviceInfo* info, ch
     copy_text(info->detail, sizeof(info->detail), name.c_str());
     info->threads = 1;
     info->activation_bytes = sizeof(uint16_t);
+    info->head_dim_most = std::min(kPrefillHeadDimMost, kDecodeHeadDimMost);
   });
 }
 
