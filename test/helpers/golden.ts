@@ -79,6 +79,27 @@ function messagesOf(name: string, request: GoldenRequest): Message[] {
     });
 }
 
+/** The requests of a case with each of its policies, and the greedy tokens that the reference answers with. */
+export function goldenRequests(name: string): {
+  folder: string;
+  geometry: "pad" | "crop";
+  requests: { name: string; messages: Message[]; pruning: Pruning; tokens: number[] }[];
+} {
+  const golden = JSON.parse(readFileSync(`${folderOf(name)}case.json`, "utf8")) as GoldenCase;
+  return {
+    folder: `${folderOf(name)}checkpoint`,
+    geometry: golden.requests[0]!.image!.geometry,
+    requests: golden.requests.flatMap((request) =>
+      Object.entries(request.policies).map(([policy, { tokens }]) => ({
+        name: `${request.name}, ${policy}`,
+        messages: messagesOf(name, request),
+        pruning: request.image ? pruningOf(golden, policy) : "none",
+        tokens,
+      })),
+    ),
+  };
+}
+
 const slice = ({ shape, data }: Tensor, index: number): Float32Array => data.subarray(index * (data.length / shape[0]!), (index + 1) * (data.length / shape[0]!));
 
 /**

@@ -1,0 +1,82 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+
+import type { ModelEngine } from "../../lib/engine.js";
+import type { Generation, Result } from "../../lib/index.js";
+import { learn, live, openPico, request, said, type Life } from "../helpers/real-schedules.js";
+
+let engine: ModelEngine;
+test.before(async () => {
+  engine = await openPico();
+});
+test.after(() => engine.dispose());
+
+test("24 requests of every kind say together what each says alone, bit by bit, in two orders", async () => {
+  const alone: string[] = [];
+  for (let i = 0; i < 24; i++) {
+    const { messages, options } = request(i);
+    alone.push(said(await engine.generate(messages, options)));
+  }
+  for (const backwards of [false, true]) {
+    const order = Array.from({ length: 24 }, (_, i) => (backwards ? 23 - i : i));
+    const together = await Promise.all(order.map((i) => engine.generate(request(i).messages, request(i).options)));
+    order.forEach((i, at) => assert.is(said(together[at]!), alone[i], `request ${i}`));
+  }
+  assert.is(engine.state.pagesInUse, 0);
+});
+
+test("n samples are those of n requests with each sample's own draw, and the first is that of n = 1", async () => {
+  const { messages } = request(3);
+  const options = { maxTokens: 16, temperature: 1.5, seed: 7, pruning: "himap" } as const;
+  const many = await engine.generate(messages, { ...options, n: 12 });
+  const few = await engine.generate(messages, { ...options, n: 3 });
+  const one = await engine.generate(messages, options);
+  const tokens = (result: Result): number[][] => (result.samples ?? [result]).map((sample) => [...sample.tokens]);
+  assert.equal(tokens(many).slice(0, 3), tokens(few));
+  assert.equal(tokens(few)[0], tokens(one)[0]);
+  assert.ok(new Set(many.samples!.map(({ text }) => text)).size > 1);
+  assert.ok(many.kvBytes < 12 * one.kvBytes);
+});
+
+test("requests are decoded while JavaScript is busy, and those that come meanwhile join", async () => {
+  const options = { maxTokens: 1000, logitBias: { 2: -Infinity }, pruning: "himap" } as const;
+  const long = engine.generate(request(0).messages, options);
+  const pieces = long[Symbol.asyncIterator]();
+  await pieces.next();
+  // What comes while the event loop is held up is handed on in one turn, without the engine being asked again.
+  let read = 0;
+  for (let round = 0; round < 20 && read < 3; round++) {
+    const before = performance.now();
+    while (performance.now() - before < 200) {
+      // Busy.
+    }
+    let turns = 0;
+    const count = (): void => {
+      turns += 1;
+      if (turns < 3) setImmediate(count);
+    };
+    setImmediate(count);
+    read = 0;
+    while (turns < 3 && !(await pieces.next()).done) read += 1;
+  }
+  const late: Generation = engine.generate(request(1).messages, { maxTokens: 2 });
+  assert.ok((await late).tokens.length <= 2);
+  console.log(`NOTE: ${read} pieces stood ready after 200 ms of a busy event loop`);
+  assert.ok(read >= 3, String(read));
+  long.abort();
+});
+
+test("30 random lives: each request ends once, no page is lost, answers are what they are alone", async () => {
+  await learn(30);
+  const life: Life = { requests: 0, outcomes: new Map() };
+  let own = await openPico();
+  for (let seed = 1; seed <= 30; seed++) {
+    await live(own, seed, seed % 6 === 0, life);
+    if (seed % 6 === 0) own = await openPico();
+  }
+  await own.dispose();
+  console.log(`NOTE: ${life.requests} requests: ${[...life.outcomes].sort().map(([end, times]) => `${end} ${times}`).join(", ")}`);
+  for (const end of ["done", "left", "ERR_ABORTED"]) assert.ok(life.outcomes.has(end), end);
+});
+
+test.run();
