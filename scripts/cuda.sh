@@ -8,9 +8,10 @@
 #                                    Hugging Face transformers beside them where they are installed
 #   scripts/cuda.sh all [--short]    compile, test, bench: made to end within nine minutes (docs/performance.md has the sum)
 #
-# HIMAP_CUDA_BUILD names the build folder (build/cuda), HIMAP_CUDA_ARCHITECTURES the targets (CMake's words for them),
-# HIMAP_BENCH_RESULTS the folder of the results (bench/results), HIMAP_CUBLASLT a libcublasLt.so, HIMAP_PYTHON the Python that
-# has torch (python3). What follows `bench` or `all` goes to the bench (bench/cuda/options.cc).
+# HIMAP_CUDA_BUILD names the build folder (build/cuda), HIMAP_CUDA_ARCHITECTURES the targets (CMake's words for them; unset,
+# `compile` takes all that ship and the others what the card runs of them), HIMAP_BENCH_RESULTS the folder of the results
+# (bench/results), HIMAP_CUBLASLT a libcublasLt.so, HIMAP_PYTHON the Python that has torch (python3). What follows `bench` or
+# `all` goes to the bench (bench/cuda/options.cc).
 set -eu
 cd "$(dirname "$0")/.."
 command=${1:-}
@@ -18,6 +19,7 @@ command=${1:-}
 build=${HIMAP_CUDA_BUILD:-build/cuda}
 results=${HIMAP_BENCH_RESULTS:-bench/results}
 python=${HIMAP_PYTHON:-python3}
+targets=${HIMAP_CUDA_ARCHITECTURES:-}
 sanitizer_seconds=40 # for one program under one tool
 rival_seconds=170    # for transformers; what it has printed by then counts
 
@@ -25,9 +27,14 @@ need() {
   command -v "$1" > /dev/null 2>&1 || { echo "himap: $1 was not found; $2" >&2; exit 3; }
 }
 
+# What a card's own tests and times need: one of the targets that ship instead of all.
 need_card() {
   need nvidia-smi "a card and NVIDIA's driver are needed here; \`scripts/cuda.sh compile\` needs neither"
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+  [ -n "$targets" ] || case $(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1) in
+    8.*) targets=80-real ;;
+    9.0) targets=90a-real ;;
+  esac
 }
 
 compile() {
@@ -35,8 +42,9 @@ compile() {
   need nvcc "install the CUDA toolkit, 12.0 or newer, and put nvcc on the PATH"
   started=$(date +%s)
   mkdir -p "$build"
-  cmake -S . -B "$build" -DHIMAP_ADDON=OFF -DHIMAP_TESTS=ON -DHIMAP_CUDA=ON \
-    ${HIMAP_CUDA_ARCHITECTURES:+"-DHIMAP_CUDA_ARCHITECTURES=$HIMAP_CUDA_ARCHITECTURES"} > "$build.log" 2>&1 ||
+  option=-UHIMAP_CUDA_ARCHITECTURES # what ships, whatever was built here before
+  [ -z "$targets" ] || option=-DHIMAP_CUDA_ARCHITECTURES=$targets
+  cmake -S . -B "$build" -DHIMAP_ADDON=OFF -DHIMAP_TESTS=ON -DHIMAP_CUDA=ON "$option" > "$build.log" 2>&1 ||
     { cat "$build.log" >&2; exit 1; }
   cmake --build "$build" --parallel "$(getconf _NPROCESSORS_ONLN)" --target "$@" >> "$build.log" 2>&1 ||
     { cat "$build.log" >&2; exit 1; }
@@ -65,7 +73,6 @@ sanitize() {
 }
 
 check() {
-  need_card
   started=$(date +%s)
   status=0
   # The wrappers first: without them no other result means anything.
@@ -87,13 +94,15 @@ find_cublaslt() {
   for folder in "$(dirname "$(command -v nvcc)")"/../lib64 "$(dirname "$(command -v nvcc)")"/../targets/*/lib \
     $("$python" -c 'import sys; print(*(path + "/nvidia/*/lib" for path in sys.path if path))' 2> /dev/null); do
     for library in "$folder"/libcublasLt.so.1[23]; do
-      [ -e "$library" ] && { echo "$library"; return; }
+      if [ -e "$library" ]; then
+        echo "$library"
+        return
+      fi
     done
   done
 }
 
 measure() {
-  need_card
   started=$(date +%s)
   HIMAP_CUBLASLT=${HIMAP_CUBLASLT:-$(find_cublaslt)}
   HIMAP_BENCH_COMMIT=$(git rev-parse --short HEAD 2> /dev/null || echo unknown)
@@ -113,14 +122,17 @@ measure() {
 case $command in
   compile) compile himap_card ;;
   test)
+    need_card
     compile himap_card_tests
     check
     ;;
   bench)
+    need_card
     compile card_bench
     measure "$@"
     ;;
   all)
+    need_card
     compile himap_card_tests card_bench
     status=0
     check || status=1
