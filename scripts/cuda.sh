@@ -114,9 +114,11 @@ measure() {
   mkdir -p "$results"
   card=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1 | tr 'A-Z' 'a-z' | tr -cs 'a-z0-9\n' '-')
   file=$results/cuda-$card-$(date -u +%Y%m%dT%H%M%SZ).json
-  "$build/himap_bench_cuda" --json "$file" --rival "$rival" "$@"
+  ended=0
+  "$build/himap_bench_cuda" --json "$file" --rival "$rival" "$@" || ended=1
   echo
   echo "measured in $(($(date +%s) - started)) s; results in $file"
+  return $ended
 }
 
 case $command in
@@ -136,7 +138,7 @@ case $command in
     compile himap_card_tests card_bench
     status=0
     check || status=1
-    measure "$@"
+    measure "$@" || status=1
     exit $status
     ;;
   *)

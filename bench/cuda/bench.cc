@@ -1,6 +1,7 @@
 #include "bench/cuda/bench.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "bench/cuda/models.h"
 
@@ -17,7 +18,7 @@ Table Thresholds::table() const {
   return table;
 }
 
-double rival_time(const Bench& bench, const Product& product, const void* x, const void* weight, void* y, void* workspace) {
+double rival_time(Bench& bench, const Product& product, const void* x, const void* weight, void* y, void* workspace) try {
   constexpr int32_t kKernels = 5, kTrials = 3;
   const std::unique_ptr<CublasLt::Plan> plan = bench.maybe_rival->plan(product, kKernels);
   const auto run = [&](size_t kernel) { return [&, kernel] { plan->run(kernel, x, weight, y, workspace, bench.gpu.stream()); }; };
@@ -30,6 +31,9 @@ double rival_time(const Bench& bench, const Product& product, const void* x, con
     best = kernel;
   }
   return bench.time(run(best));
+} catch (const Error& error) {
+  bench.rival_faults.insert(error.message);
+  return NAN;
 }
 
 void fill_random(Backend& backend, void* to, int64_t elements, uint64_t seed) {

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -45,6 +46,7 @@ struct Bench {
   Gpu& gpu;
   const CublasLt* maybe_rival;
   std::string rival_name;  // or why there is none
+  std::set<std::string> rival_faults{};
   Ceilings ceilings{};
   Times first_token;       // vision, projector and prefill
   Times decode_step;       // text: Options::decode_text
@@ -56,8 +58,8 @@ struct Bench {
   }
 };
 
-/** A product by cuBLASLt: the fastest of the kernels that it recommends. */
-double rival_time(const Bench& bench, const Product& product, const void* x, const void* weight, void* y, void* workspace);
+/** A product by cuBLASLt: the fastest of the kernels that it recommends. Not a number where it fails; `rival_faults` says why. */
+double rival_time(Bench& bench, const Product& product, const void* x, const void* weight, void* y, void* workspace);
 
 /** Fills device memory with random bf16 numbers. */
 void fill_random(Backend& backend, void* to, int64_t elements, uint64_t seed);

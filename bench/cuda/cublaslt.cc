@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "bench/cuda/cublaslt_abi.h"
@@ -128,8 +129,10 @@ std::unique_ptr<CublasLt::Plan> CublasLt::plan(const Product& product, int32_t m
   must(library_->heuristics(library_->handle, parts->desc, parts->weight, parts->x, parts->y, parts->y, parts->preference, most_kernels,
                             parts->kernels.data(), &found),
        "cublasLtMatmulAlgoGetHeuristic");
-  require(found > 0, Code::ERR_INTERNAL, "[cublasLt] no kernel was found for the product");
   parts->kernels.resize(static_cast<size_t>(found));
+  const auto refused = [](const Heuristic& one) { return one.state != kSuccess; };
+  parts->kernels.erase(std::remove_if(parts->kernels.begin(), parts->kernels.end(), refused), parts->kernels.end());
+  require(!parts->kernels.empty(), Code::ERR_INTERNAL, "[cublasLt] no kernel was found for the product");
   return std::unique_ptr<Plan>(new Plan(std::move(parts)));
 }
 

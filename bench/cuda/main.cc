@@ -11,24 +11,39 @@ extern "C" const himap::BackendApi* himap_backend();
 namespace himap::bench {
 namespace {
 
-void run(const Options& options) {
+/** Whether every section came to its end. */
+bool run(const Options& options) {
   Report report(options.json);
   Thresholds thresholds;
   Backend backend(*himap_backend(), DeviceOptions{.threads = 0, .activations = DType::kBF16});
   Gpu gpu(backend.device());
   std::string rival_name;
   const std::unique_ptr<CublasLt> rival = CublasLt::open(rival_name);
-  Bench bench{options, report, thresholds, backend, gpu, rival.get(), rival_name, {}, {}, {}};
+  Bench bench{options, report, thresholds, backend, gpu, rival.get(), rival_name};
   machine_facts(report, options);
 
   measure_ceilings(bench);
-  if (options.wants("prompts") || options.wants("decode")) measure_engine(bench);
-  if (options.wants("products")) measure_products(bench);
-  if (options.wants("attention")) measure_attention(bench);
-  if (options.wants("rows")) measure_rows(bench);
-  if (options.wants("rival")) measure_rival(bench);
+  // What one section meets is told, and the next one runs; after a lost device none can.
+  bool whole = true;
+  const auto section = [&](bool wanted, const char* name, void (*measure)(Bench&)) {
+    if (!wanted) return;
+    try {
+      measure(bench);
+    } catch (const Error& error) {
+      if (error.code == Code::ERR_DEVICE_LOST) throw;
+      whole = false;
+      std::printf("\n%s ended: %s\n", name, error.what());
+      report.fact(std::string(name) + "Ended", words(error.message));
+    }
+  };
+  section(options.wants("prompts") || options.wants("decode"), "engine", measure_engine);
+  section(options.wants("products"), "products", measure_products);
+  section(options.wants("attention"), "attention", measure_attention);
+  section(options.wants("rows"), "rows", measure_rows);
+  section(options.wants("rival"), "rival", measure_rival);
   report.fact("clocksAfter", words(card_clocks()));
   report.finish(thresholds.table());
+  return whole;
 }
 
 }  // namespace
@@ -36,8 +51,7 @@ void run(const Options& options) {
 
 int main(int argc, char** argv) {
   try {
-    himap::bench::run(himap::bench::read_options(argc, argv));
-    return 0;
+    return himap::bench::run(himap::bench::read_options(argc, argv)) ? 0 : 1;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "himap: the bench ended: %s\n", error.what());
     return 1;

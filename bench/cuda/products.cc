@@ -80,6 +80,7 @@ class Products {
     const char* rival = bench_.maybe_rival ? "cuBLASLt computes the plain product; for gate+up ours has SwiGLU inside."
                                            : "cuBLASLt could not be opened, so there is no rival.";
     table_.note(rival);
+    for (const std::string& fault : bench_.rival_faults) table_.note("cuBLASLt failed: " + fault);
     bench_.report.finish(table_);
     if (compared_ == 0) return;
     bench_.thresholds.at_least("prefill products of the layers: slowest of cuBLASLt's speed (" + slowest_name_ + ")", slowest_, 0.9);
@@ -105,6 +106,8 @@ class Products {
       rival_y_.reserve(static_cast<size_t>(rows * matrix.out * (one.head ? 4 : 2)));
       theirs = rival_time(bench_, {rows, matrix.out, matrix.in, one.head}, x_.as<void>(), rival_weight_.as<void>(), rival_y_.as<void>(),
                           workspace_.as<void>());
+    }
+    if (std::isfinite(theirs)) {
       off = 0;
       for (const int64_t row : {int64_t{0}, rows - 1}) {
         const double now = difference(result_row(bench_.backend, y_, row, columns, one.head),

@@ -98,7 +98,10 @@ test("what it cannot do is said", () => {
   assert.match(bench({ args: ["--fast"] }).stderr, /received --fast/);
   assert.match(bench({ args: ["--json"] }).stderr, /expected a value after --json/);
   assert.match(bench({ args: ["--only", "product"] }).stderr, /received product/);
-  assert.match(bench({ args: ["--backend", "none"] }).stderr, /libhimap-none\.so does not exist/);
+  const ended = bench({ args: ["--backend", "none", "--only", "prompts,rows"] });
+  assert.is(ended.status, 1);
+  assert.match(ended.stdout, /^engine ended: .*libhimap-none\.so does not exist/m);
+  assert.match(ended.stdout, /^### Between the products$/m); // the rest ran
   assert.match(bench({ args: ["--only", "ceilings", "--json", "/nowhere/results.json"] }).stderr, /could not be written/);
 });
 

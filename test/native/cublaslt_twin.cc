@@ -1,5 +1,6 @@
 // The entry points of cuBLASLt that the bench opens, as plain loops on the host: so that the rival's lines run without a
-// card. It refuses what the bench must not ask for, and its second kernel gives the same as its first.
+// card. It refuses what the bench must not ask for, and of the kernels that it lists one cannot be
+// used and two give the same.
 #include <new>
 
 #include "bench/cuda/cublaslt_abi.h"
@@ -75,7 +76,7 @@ TWIN Status cublasLtMatmulPreferenceSetAttribute(void* preference, int attribute
 TWIN Status cublasLtMatmulAlgoGetHeuristic(Handle, MatmulDesc desc, Layout a, Layout b, Layout, Layout d, Preference, int most, Heuristic* list,
                                            int* found) {
   if (!fits(*static_cast<TwinDesc*>(desc), *static_cast<TwinLayout*>(a), *static_cast<TwinLayout*>(b), *static_cast<TwinLayout*>(d))) return kInvalid;
-  for (*found = 0; *found < most && *found < 2; ++*found) list[*found] = Heuristic{{{kKernel}}, 0, kSuccess, 1, {}};
+  for (*found = 0; *found < most && *found < 3; ++*found) list[*found] = Heuristic{{{kKernel}}, 0, *found == 1 ? kInvalid : kSuccess, 1, {}};
   return kSuccess;
 }
 
