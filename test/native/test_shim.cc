@@ -88,6 +88,17 @@ TEST("a prompt beside rows that are decoding, as each alone") {
   CHECK(same(together[0], step(*engine, {prompt(1, 1)})[0]));
 }
 
+TEST("copied pages carry a sequence on like those they were copied from") {
+  const std::unique_ptr<Engine> engine = open_engine(2 * kTinyPages);
+  step(*engine, {prompt(0, 1)});
+  StepInput input;
+  input.sequences = {tiny_decode(5, 3, static_cast<int32_t>(kTinyPages))};
+  for (int32_t page = 0; page < kTinyPages; ++page) input.copies.push_back({page, page + static_cast<int32_t>(kTinyPages)});
+  const std::vector<StepResult> copied = engine->step(input, 2).sequences;
+  CHECK_EQ(copied[0].tokens.size(), size_t{2});
+  CHECK(same(copied[0], step(*engine, {tiny_decode(5, 3, 0)})[0]));
+}
+
 TEST("heads that the kernels do not take are refused before anything is read") {
   ModelConfig config = parse_manifest(tiny_manifest("nowhere")).config;
   config.head_dim = 136;

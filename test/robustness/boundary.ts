@@ -35,8 +35,8 @@ function steps(): StepInput[] {
   return [
     { images: [], sequences: [{ ...text, adjust: { tokens: Int32Array.of(1), add: Float32Array.of(1), multiply: Float32Array.of(1) } }] },
     { images, sequences: [{ ...withImage, returnScores: true, study: { logits: "last", hidden: true, scores: true } }] },
-    { images: [], sequences: [{ ...decode(bench, text, 7, 1, 2), allowed: new Uint32Array(14).fill(2 ** 32 - 1), stop: Int32Array.of(3) }] },
-    { images, sequences: [withImage, decode(bench, text, 9, 1)] },
+    { images: [], sequences: [{ ...decode(bench, text, 7, 1, 2), allowed: new Uint32Array(14).fill(2 ** 32 - 1), stop: Int32Array.of(3), candidates: "last" }] },
+    { images, sequences: [withImage, decode(bench, text, 9, 1)], copies: Int32Array.of(1, 62) },
   ];
 }
 
@@ -63,14 +63,20 @@ function spoilText(text: string): string {
   return text.slice(0, at) + random.pick(["", "\n", " ", "-", "9", "9999999999999999999", "\0", "%00", "é"]) + text.slice(at + random.below(12));
 }
 
+const throwing = (): never => {
+  throw new OwnError();
+};
+
 /** Functions by how often they are called; opening a model is the slow one. */
 const targets: [share: number, name: string, call: () => unknown][] = [
-  [45, "step", () => (engine.step as Any)(...triple([random.pick(steps())]))],
+  [45, "step", () => (engine.step as Any)(...triple([random.pick(steps()), random.pick([undefined, () => {}, throwing])]))],
   [16, "preprocess", () => (native.preprocess as Any)(...triple([job()]))],
   [16, "plan", () => (native.plan as Any)(...triple([planJob()]))],
   [8, "pageBytes", () => (native.pageBytes as Any)(...triple([4, 64, "f16"]))],
   [6, "memoryOf", () => (native.memoryOf as Any)(...triple([manifest, 700, 1]))],
   [4, "open", () => (native.open as Any)(...triple([manifest, { ...options }, random.pick([() => {}, () => false, strange(random)])]))],
+  [2, "yield", () => (engine.yield as Any)(...triple([]))],
+  [1, "deviceMemory", () => (native.deviceMemory as Any)(...triple([random.pick(["cpu", "cuda"])]))],
   [2, "interrupt", () => (engine.interrupt as Any)(...triple([]))],
   [2, "backends", () => (native.backends as Any)(...triple([]))],
   [1, "close", () => closed[random.below(2) ? "step" : "close"]!(...triple([random.pick(steps())]))],
@@ -82,11 +88,11 @@ const closed = gone as unknown as Record<string, Any>;
 const counts = new Map<string, number>();
 const count = (what: string): void => void counts.set(what, (counts.get(what) ?? 0) + 1);
 
-/** What a failure may be: one of the codes with a sentence, or the argument's own error, or the engine's for a revoked proxy. */
+/** What a failure may be: a code with a sentence, the argument's own error, or the language's for a revoked proxy or a class called as one. */
 function judge(name: string, error: unknown): void {
   if (error instanceof OwnError) return count("the argument's own error");
   const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
-  if (error instanceof TypeError && code === undefined && /proxy|convert|iterat/i.test(error.message)) return count("the language's own error");
+  if (error instanceof TypeError && code === undefined && /proxy|convert|iterat|class constructor/i.test(error.message)) return count("the language's own error");
   if (typeof code === "string" && codes.has(code) && code !== "ERR_INTERNAL" && typeof message === "string" && message.length > 0) return count(code);
   console.error(`${name} failed with`, error);
   process.exit(1);
