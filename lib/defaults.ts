@@ -9,6 +9,8 @@ export const loadDefaults = {
   pruning: "none",
   /** Pixels of a picture before it is decoded. */
   maxPixels: 64_000_000,
+  /** Bytes of picture embeddings that are remembered. */
+  embeddingBytes: 2 ** 28,
   maxBatch: 128,
   maxQueue: 1024,
 } as const;

@@ -11,7 +11,9 @@ import { chooseDevice } from "./device.js";
 import { ModelEngine } from "./engine.js";
 import { HimapError } from "./errors.cjs";
 import { llava } from "./families/llava.js";
-import { prepareImage } from "./image/prepare.js";
+import { EmbeddingCache } from "./image/embedding-cache.js";
+import { preparePicture } from "./image/picture.js";
+import { rememberEmbeddings } from "./image/remember.js";
 import type { Model } from "./model.js";
 import { poolOf, type Pool } from "./pool.js";
 import { checkPruning } from "./pruning/check.js";
@@ -97,12 +99,13 @@ function modelOf(
 ): Model {
   const { config, preprocessing } = checkpoint;
   const { imageSize, patchSize } = config.vision;
+  const embeddings = request.embeddingBytes > 0 ? new EmbeddingCache(request.embeddingBytes) : undefined;
   return {
     checkpoint,
     tokenizer,
     template: request.template === "auto" ? checkpoint.template : request.template,
     native,
-    engine,
+    engine: embeddings ? rememberEmbeddings(engine, embeddings) : engine,
     ...pool,
     maxBatch: request.maxBatch,
     maxQueue: request.maxQueue,
@@ -120,8 +123,9 @@ function modelOf(
       imageAspectRatio: request.imageAspectRatio ?? preprocessing.imageAspectRatio,
       mostSamples: Math.min(limits.samples, request.maxBatch),
     },
+    embeddings,
     preparePicture: (image, { imageAspectRatio, autoOrient, signal }) =>
-      prepareImage(
+      preparePicture(
         image,
         {
           geometry: imageAspectRatio,
@@ -133,7 +137,9 @@ function modelOf(
           autoOrient,
           signal,
         },
+        checkpoint.fingerprint,
         native,
+        embeddings,
       ),
   };
 }

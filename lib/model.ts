@@ -5,7 +5,8 @@ import type { Clock } from "./clock.js";
 import type { Checkpoint } from "./checkpoint/types.js";
 import { HimapError } from "./errors.cjs";
 import type { PictureInput } from "./image/decode.js";
-import type { PreparedImage } from "./image/prepare.js";
+import type { EmbeddingCache } from "./image/embedding-cache.js";
+import type { Picture } from "./image/picture.js";
 import type { ResolvedCut } from "./pruning/resolve.js";
 import type { StudyFacts } from "./request/study.js";
 import type { Tokenizer } from "./tokenizer/types.js";
@@ -35,7 +36,9 @@ export interface Model {
   longestPiece: number;
   /** What requests are checked against. */
   facts: StudyFacts;
-  preparePicture(image: PictureInput, options: PictureOptions): Promise<PreparedImage>;
+  /** What `engine` and `preparePicture` remember of pictures; `undefined` where nothing is to be. */
+  embeddings: EmbeddingCache | undefined;
+  preparePicture(image: PictureInput, options: PictureOptions): Promise<Picture>;
 }
 
 /** What of a prompt decides its demand. */

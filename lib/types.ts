@@ -104,12 +104,7 @@ export interface LoadOptions {
   imageAspectRatio?: ImageAspectRatio;
   /** Prompt template. Default `auto`: what the checkpoint's layout implies. */
   template?: "auto" | TemplateName;
-  /**
-   * Bytes of the KV pool, which all running sequences share. Default `auto`: half of the memory that the weights leave
-   * free on a CPU, where only what is used is taken, nine tenths of it on a card; at least one prompt of the model's full
-   * length, at most `maxBatch` of them.
-   */
-  memory?: { kvBytes?: number | "auto" };
+  memory?: MemoryOptions;
   /** Sequences that run at once, 1 to 1024; fewer where the KV pool holds fewer. Default 128. */
   maxBatch?: number;
   /** Requests that may wait for the engine, up to a million; one more fails with ERR_QUEUE_FULL. Default 1024. */
@@ -121,6 +116,21 @@ export interface LoadOptions {
   onProgress?: (progress: LoadProgress) => void;
   signal?: AbortSignal;
   logger?: (level: "debug" | "info" | "warn" | "error", message: string) => void;
+}
+
+export interface MemoryOptions {
+  /**
+   * Bytes of the KV pool, which all running sequences share. Default `auto`: half of the memory that the weights leave
+   * free on a CPU, where only what is used is taken, nine tenths of it on a card; at least one prompt of the model's full
+   * length, at most `maxBatch` of them.
+   */
+  kvBytes?: number | "auto";
+  /**
+   * Most bytes of picture embeddings that are remembered, the least recently used forgotten first; 0 remembers none. The
+   * same picture again then skips decoding, resizing and the vision tower, and its answer is the same to the bit. One takes
+   * 4 bytes * image tokens * width, with LLaVA-1.5-7B 9.4 MB. Default 268,435,456 (256 MiB).
+   */
+  embeddingBytes?: number;
 }
 
 export interface GenerateOptions {

@@ -25,6 +25,9 @@ export type PictureInput = Exclude<ImageInput, { embedding: unknown }>;
 /** At most two decodes at once: they run on libuv's pool of four, and the user's files need threads too. */
 const decoding = new Gate(2);
 
+/** A picture as it was handed in, checked: raw pixels, or the bytes of a file. */
+export type PictureSource = RawImage | Uint8Array;
+
 /**
  * Decodes a picture. Palettes are expanded, grey is replicated, 16 bits become the upper 8, alpha is dropped (not blended),
  * only the first page is read, colour profiles are ignored: what the models were trained on. Raw pixels are checked and
@@ -32,10 +35,23 @@ const decoding = new Gate(2);
  * @throws ERR_INVALID_ARG, ERR_BAD_IMAGE, ERR_UNSUPPORTED_FILE, ERR_TOO_LARGE, ERR_ABORTED
  */
 export async function decodeImage(input: PictureInput, options: DecodeOptions): Promise<RawImage> {
+  return decodeSource(await readPicture(input, options), options);
+}
+
+/**
+ * Copies of a file's bytes, and raw pixels as they are.
+ * @throws ERR_INVALID_ARG, ERR_BAD_IMAGE, ERR_UNSUPPORTED_FILE, ERR_TOO_LARGE, ERR_ABORTED
+ */
+export async function readPicture(input: PictureInput, options: DecodeOptions): Promise<PictureSource> {
   if ("pixels" in input) return checkRaw(input, options.maxPixels);
   const bytes = await readSource(input, options.signal);
   imageFormat(bytes);
-  return decoding.run(() => decodeBytes(bytes, options), options.signal);
+  return bytes;
+}
+
+/** The second half of `decodeImage`. @throws ERR_BAD_IMAGE, ERR_TOO_LARGE, ERR_ABORTED */
+export async function decodeSource(source: PictureSource, options: DecodeOptions): Promise<RawImage> {
+  return source instanceof Uint8Array ? decoding.run(() => decodeBytes(source, options), options.signal) : source;
 }
 
 /** @throws ERR_INVALID_ARG, ERR_TOO_LARGE */

@@ -3,7 +3,7 @@
 import type { NativeModule } from "../binding/native.js";
 import type { ImageAspectRatio, ImagePlacement } from "../types.js";
 import { orAbort } from "./abort.js";
-import { decodeImage, type DecodeOptions, type PictureInput } from "./decode.js";
+import { decodeSource, readPicture, type DecodeOptions, type PictureInput, type PictureSource } from "./decode.js";
 import { placeImage } from "./place.js";
 
 export interface PrepareOptions extends DecodeOptions {
@@ -34,11 +34,21 @@ export async function prepareImage(
   native: Pick<NativeModule, "preprocess">,
 ): Promise<PreparedImage> {
   const started = performance.now();
+  const prepared = await prepareSource(await readPicture(input, options), options, native);
+  return { ...prepared, decodeMs: performance.now() - started };
+}
+
+/** The second half of `prepareImage`. @throws ERR_BAD_IMAGE, ERR_TOO_LARGE, ERR_ABORTED */
+export async function prepareSource(
+  source: PictureSource,
+  options: PrepareOptions,
+  native: Pick<NativeModule, "preprocess">,
+): Promise<Omit<PreparedImage, "decodeMs">> {
   const { signal, geometry, side, patch, mean, std } = options;
-  const { pixels: source, width, height, channels } = await decodeImage(input, options);
+  const { pixels: decoded, width, height, channels } = await decodeSource(source, options);
   const { pixels } = await orAbort(
-    native.preprocess({ pixels: source, width, height, channels, geometry, side, mean, std }),
+    native.preprocess({ pixels: decoded, width, height, channels, geometry, side, mean, std }),
     signal,
   );
-  return { pixels, placement: placeImage(width, height, side, patch, geometry), decodeMs: performance.now() - started };
+  return { pixels, placement: placeImage(width, height, side, patch, geometry) };
 }

@@ -14,6 +14,8 @@ export interface LoadRequest {
   imageAspectRatio: LoadOptions["imageAspectRatio"];
   template: NonNullable<LoadOptions["template"]>;
   kvBytes: number | "auto";
+  /** 0: no picture is remembered. */
+  embeddingBytes: number;
   maxBatch: number;
   maxQueue: number;
   pruning: NonNullable<LoadOptions["pruning"]>;
@@ -49,7 +51,7 @@ export function checkLoad(folder: unknown, options: unknown): LoadRequest {
     weights: choice("weights", ["map", "copy"], defaults.weights),
     imageAspectRatio: aspect === undefined ? undefined : faults.oneOf(aspect, "imageAspectRatio", ["pad", "crop"]),
     template: choice("template", ["auto", "vicuna_v1", "llava_v1", "hf"], defaults.template),
-    kvBytes: given.memory === undefined ? "auto" : readKvBytes(given.memory, faults),
+    ...readMemory(given.memory === undefined ? {} : given.memory, faults),
     maxBatch: number("maxBatch", limits.batch, defaults.maxBatch),
     maxQueue: number("maxQueue", limits.queue, defaults.maxQueue),
     // Its form depends on the model's depth, so it is checked when the checkpoint is open.
@@ -69,8 +71,12 @@ export function checkLoad(folder: unknown, options: unknown): LoadRequest {
   return request;
 }
 
-function readKvBytes(memory: unknown, faults: Faults): number | "auto" {
-  const { kvBytes } = faults.properties(memory, "memory", ["kvBytes"]) ?? {};
-  if (kvBytes === undefined || kvBytes === "auto") return "auto";
-  return faults.number(kvBytes, "memory.kvBytes", { min: 1, max: 2 ** 48, integer: true }) ?? "auto";
+function readMemory(memory: unknown, faults: Faults): Pick<LoadRequest, "kvBytes" | "embeddingBytes"> {
+  const given = faults.properties(memory, "memory", ["kvBytes", "embeddingBytes"]) ?? {};
+  const bytes = <T>(name: "kvBytes" | "embeddingBytes", min: number, otherwise: T): number | T =>
+    given[name] === undefined ? otherwise : (faults.number(given[name], `memory.${name}`, { min, max: 2 ** 48, integer: true }) ?? otherwise);
+  return {
+    kvBytes: given.kvBytes === "auto" ? "auto" : bytes("kvBytes", 1, "auto" as const),
+    embeddingBytes: bytes("embeddingBytes", 0, defaults.embeddingBytes),
+  };
 }

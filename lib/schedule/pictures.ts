@@ -1,6 +1,7 @@
 /** The pictures of a prompt, made ready for a step. */
 
 import type { StepImage } from "../binding/native.js";
+import type { Picture } from "../image/picture.js";
 import type { Model, PictureOptions } from "../model.js";
 import type { ImageInput, ImagePlacement } from "../types.js";
 import { manyListeners } from "../watch.js";
@@ -10,7 +11,7 @@ export interface Pictures {
   placements: ImagePlacement[];
   /** Milliseconds until all were ready. */
   decodeMs: number;
-  /** Those that have to pass the vision tower. */
+  /** Those that are pictures, not embeddings: their cost counts in full, though the tower may be spared by what is remembered. */
   encoded: number;
 }
 
@@ -21,17 +22,16 @@ export async function preparePictures(model: Model, inputs: readonly ImageInput[
   const signal = manyListeners(AbortSignal.any([options.signal, controller.signal]));
   try {
     const prepared = await Promise.all(
-      inputs.map(async (input): Promise<{ image: StepImage; placement: ImagePlacement }> => {
+      inputs.map(async (input): Promise<Picture> => {
         if ("embedding" in input) return { image: { features: input.embedding.features }, placement: input.embedding.image };
-        const { pixels, placement } = await model.preparePicture(input, { ...options, signal });
-        return { image: { pixels }, placement };
+        return model.preparePicture(input, { ...options, signal });
       }),
     );
     return {
       images: prepared.map(({ image }) => image),
       placements: prepared.map(({ placement }) => placement),
       decodeMs: performance.now() - started,
-      encoded: prepared.filter(({ image }) => image.pixels).length,
+      encoded: inputs.filter((input) => !("embedding" in input)).length,
     };
   } catch (cause) {
     controller.abort();
