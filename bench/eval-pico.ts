@@ -13,16 +13,14 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 
 import { median } from "../lib/cli/output.js";
-import { loadSharp } from "../lib/image/sharp.js";
 import { load, presets } from "../lib/index.js";
 import { packageRoot, packageVersion } from "../lib/package.js";
-import type { Engine, ImageEmbedding, Preset, Pruning, RawImage } from "../lib/types.js";
+import type { Engine, ImageEmbedding, Preset, Pruning } from "../lib/types.js";
 import { markdown } from "./eval/markdown.js";
 import { report, type Answered, type Evaluation } from "./eval/report.js";
+import { openScenes, sceneSide as side } from "./eval/scenes.js";
 import { isRight, type Question } from "./eval/score.js";
 
-const side = 168;
-const scenesPerRow = 20;
 /** Longer than any right answer. */
 const maxTokens = 64;
 const seeds = [0, 1, 2, 3, 4];
@@ -40,18 +38,7 @@ if (!(wanted >= 1)) throw new Error(`expected a number of questions for --limit 
 // Spread over the file, so that few questions still are of every type.
 const questions = Array.from({ length: wanted }, (_, i) => all[Math.floor((i * all.length) / wanted)]!);
 
-const sharp = await loadSharp();
-const sheet = await sharp(path.join(folder, "scenes.png")).removeAlpha().raw().toBuffer({ resolveWithObject: true });
-
-function sceneOf(scene: number): RawImage {
-  const [left, top] = [side * (scene % scenesPerRow), side * Math.floor(scene / scenesPerRow)];
-  const pixels = new Uint8Array(side * side * 3);
-  for (let row = 0; row < side; row++) {
-    const start = ((top + row) * sheet.info.width + left) * 3;
-    pixels.set(sheet.data.subarray(start, start + side * 3), row * side * 3);
-  }
-  return { pixels, width: side, height: side, channels: 3 };
-}
+const sceneOf = await openScenes();
 
 async function ask(engine: Engine, question: Question, embedding: ImageEmbedding, pruning: Pruning): Promise<Answered> {
   const { text, finishReason, usage, timings, kvBytes } = await engine.generate(

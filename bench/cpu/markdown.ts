@@ -5,7 +5,8 @@ import type { VisionRow } from "./vision.js";
 
 const share = (part: number, whole: number): string => `${((100 * part) / whole).toFixed(0)} %`;
 
-function table(head: string[], rows: string[][]): string {
+/** The first column to the left, the others to the right. */
+export function table(head: string[], rows: string[][]): string {
   return [head, head.map((_, i) => (i === 0 ? "---" : "---:")), ...rows].map((cells) => `| ${cells.join(" | ")} |\n`).join("");
 }
 

@@ -25,10 +25,13 @@ async function once(target: string, make: (temporary: string) => Promise<unknown
   return target;
 }
 
+/** Of the model that ships: prompts are rendered by it, though the weights know no words. */
+const tokenizer = path.join(packageRoot, "models", "pico-llava");
+
 /** @param shape of weights-tools/make-random.ts */
 export async function benchModel(shape: string, type: WeightType): Promise<BenchModel> {
   const folder = path.join(packageRoot, "build", "bench-cpu", `${shape}-${type.toLowerCase()}`);
-  await once(folder, (to) => makeRandom(to, { shape, type, shards: 1, seed: 0 }));
+  await once(folder, (to) => makeRandom(to, { shape, type, shards: 1, seed: 0, tokenizer }));
   const checkpoint = await openCheckpoint(folder);
   return { type, checkpoint, decoder: await once(`${folder}.gguf`, (to) => writeDecoder(checkpoint, to)) };
 }

@@ -1,0 +1,85 @@
+/**
+ * Many requests at once: what batching brings, what pruning adds to it, what it does to the event loop.
+ *
+ *   npm run bench:batch [-- --only pico|text|pictures] [-- --shape 1b] [-- --repetitions 1] [-- --out FILE]
+ *
+ * pico-llava with 1, 8, 32 and 128 requests at once; a LLaVA of random weights whose decoder has about a billion (made once,
+ * with its GGUF, in build/bench-cpu), with 1 and 8 sequences, text against node-llama-cpp, pictures dense and with himap.
+ * Under ten minutes on two cores. Linux x64.
+ */
+
+import { mkdirSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import path from "node:path";
+import { parseArgs } from "node:util";
+
+import { packageRoot, packageVersion } from "../lib/package.js";
+import { atLeast, atMost, type Aim } from "./batch/aims.js";
+import { aimsTable, decodeGain, picoTable, randomModelTable } from "./batch/markdown.js";
+import { benchPico, type PicoRow } from "./batch/pico.js";
+import { benchPictures, benchText, type RandomModelRow, type RandomModelSettings } from "./batch/random-model.js";
+import { describeMachine, loadBefore } from "./cpu/machine.js";
+import { benchModel } from "./cpu/models.js";
+import { installRival } from "./cpu/rivals.js";
+
+const { values } = parseArgs({
+  options: {
+    only: { type: "string" },
+    shape: { type: "string", default: "1b" },
+    repetitions: { type: "string", default: "2" },
+    out: { type: "string", default: path.join(packageRoot, "bench", "results", "batch.json") },
+  },
+});
+const wanted = (part: string): boolean => values.only === undefined || values.only === part;
+const settings: RandomModelSettings = { threads: cpus().length, sequences: [1, 8], promptTokens: 64, newTokens: 32 };
+const concurrencies = [1, 8, 32, 128];
+const picoRequests = 256;
+const count = Number(values.repetitions);
+const repetitions = { count, most: count + 1 };
+
+const rival = wanted("text") ? installRival("node-llama-cpp") : undefined;
+const started = performance.now();
+const machine = { ...describeMachine(), before: await loadBefore() };
+let pico: PicoRow[] = [];
+const random: RandomModelRow[] = [];
+
+function aims(): Aim[] {
+  const fullLoad = pico.filter(({ concurrency }) => concurrency === Math.max(...concurrencies)).flatMap(({ runs }) => runs);
+  const largest = (figures: number[]): number | undefined => (figures.length === 0 ? undefined : Math.max(...figures));
+  const text = random.filter(({ engine, input }) => engine === "himap" && input === "text");
+  const [alone, together] = [text.find(({ sequences }) => sequences === 1), text.find(({ sequences }) => sequences === 8)];
+  return [
+    atLeast("1B, text: tokens/s of 8 decoding sequences over one's", alone && together && decodeGain(together, alone), 3),
+    ...(["none", "himap"] as const).map((pruning) =>
+      atLeast(
+        `pico, ${pruning}: requests/s of 32 at once over one at a time`,
+        pico.find((row) => row.pruning === pruning && row.concurrency === 32)?.againstOne,
+        1,
+      ),
+    ),
+    atMost("pico: the engine idle while requests are there, 32 and 128 at once", largest(pico.filter(({ concurrency }) => concurrency >= 32).map(({ idleShare }) => idleShare)), 0.05),
+    atMost("pico, 128 at once: event loop delay, p99", largest(fullLoad.map(({ loop }) => loop.p99)), 20, " ms"),
+    atMost("pico, 128 at once: reading a small file, slowest", largest(fullLoad.map(({ loop }) => loop.readFile.max)), 50, " ms"),
+  ];
+}
+
+function save(): void {
+  const seconds = (performance.now() - started) / 1000;
+  mkdirSync(path.dirname(values.out), { recursive: true });
+  const whole = { version: packageVersion, machine, shape: values.shape, settings, rival, seconds, aims: aims(), pico, random };
+  writeFileSync(values.out, `${JSON.stringify(whole, null, 2)}\n`);
+}
+
+if (wanted("pico")) {
+  pico = await benchPico(concurrencies, picoRequests, repetitions);
+  save();
+}
+if (wanted("text") || wanted("pictures")) {
+  const model = await benchModel(values.shape, "F16");
+  if (wanted("text")) random.push(...(await benchText(model, settings, repetitions)));
+  save();
+  // Minutes each: once, and again only where others disturbed it.
+  if (wanted("pictures")) random.push(...(await benchPictures(model, settings, { count: 1, most: 1 })));
+  save();
+}
+console.log([pico.length > 0 && picoTable(pico), random.length > 0 && randomModelTable(random), aimsTable(aims())].filter(Boolean).join("\n"));
