@@ -15,8 +15,10 @@ import type { Observer, RunnerState } from "./schedule/observer.js";
 import { Runner } from "./schedule/runner.js";
 import { ForwardStudy, ImageEncoding, type Settle } from "./schedule/study.js";
 import type { Work } from "./schedule/work.js";
+import { metricsText } from "./stats/prometheus.js";
+import { Recorder } from "./stats/recorder.js";
 import type {
-  Engine, ForwardInput, ForwardOptions, ForwardResult, GenerateOptions, Generation, ImageEmbedding, ImageInput, Message,
+  Engine, EngineStats, ForwardInput, ForwardOptions, ForwardResult, GenerateOptions, Generation, ImageEmbedding, ImageInput, Message,
   ModelInfo, Plan, PlanJob,
 } from "./types.js";
 import { abortedError, timeoutError, watch } from "./watch.js";
@@ -27,13 +29,25 @@ export class ModelEngine implements Engine {
   readonly info: ModelInfo;
   readonly #model: Model;
   readonly #runner: Runner;
+  readonly #recorder: Recorder;
   #disposing: Promise<void> | undefined;
 
+  /** @param observer is told of everything too, after the statistics */
   constructor(model: Model, info: ModelInfo, observer?: Observer) {
     this.info = info;
     this.#model = model;
+    this.#recorder = new Recorder(
+      {
+        fingerprint: model.facts.fingerprint,
+        pageBytes: model.pageBytes,
+        embeddings: model.embeddings,
+        state: () => this.#runner.state,
+        now: () => model.clock.now(),
+      },
+      observer,
+    );
     this.#runner = new Runner(model.engine, {
-      pages: model.poolPages, maxBatch: model.maxBatch, maxQueue: model.maxQueue, clock: model.clock, toError: adoptError, observer,
+      pages: model.poolPages, maxBatch: model.maxBatch, maxQueue: model.maxQueue, clock: model.clock, toError: adoptError, observer: this.#recorder,
     });
   }
 
@@ -124,6 +138,14 @@ export class ModelEngine implements Engine {
 
   drain(): Promise<void> {
     return this.#runner.drain(drainingError);
+  }
+
+  stats(): EngineStats {
+    return this.#recorder.stats();
+  }
+
+  metrics(): string {
+    return metricsText(this.stats(), { step: this.#recorder.stepSeconds, firstToken: this.#recorder.firstTokenSeconds });
   }
 
   dispose(): Promise<void> {

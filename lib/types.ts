@@ -1,6 +1,7 @@
 /** The public types: what users write and what they get. Defaults live in `defaults.ts`, checks in `request.ts`. */
 
 import type { HimapError } from "./errors.cjs";
+import type { EngineStats } from "./stats/types.js";
 
 /**
  * A picture: encoded bytes (JPEG, PNG, WebP) in any of the usual forms, a file by path or `file:` URL, raw pixels
@@ -417,6 +418,10 @@ export interface Engine extends AsyncDisposable {
   detokenize(ids: ArrayLike<number>): string;
   /** What a request would cost. */
   plan(job?: PlanJob): Plan;
+  /** What stands where at this moment, and what has been done so far. Can be asked at any time, after `dispose` too. */
+  stats(): EngineStats;
+  /** The same, and histograms of times, as Prometheus scrapes it: `text/plain; version=0.0.4; charset=utf-8`. */
+  metrics(): string;
   /** Takes no more requests (they fail with ERR_DISPOSED) and resolves when those accepted have ended. `dispose` follows. */
   drain(): Promise<void>;
   /** Ends everything with ERR_ABORTED (`cause` an ERR_DISPOSED), waits for the step under way, frees everything. Idempotent. */
@@ -451,3 +456,4 @@ export interface DoctorReport {
 }
 
 export type { HimapError };
+export type { EngineStats, TraceMessages, TraceRequest } from "./stats/types.js";

@@ -10,11 +10,12 @@ import type { EmbeddingCache, KnownPicture } from "./embedding-cache.js";
 export function rememberEmbeddings(engine: NativeEngine, cache: EmbeddingCache): NativeEngine {
   return {
     info: engine.info,
-    step: async (input) => {
-      if (input.images.length === 0) return engine.step(input);
+    step: async (input, onTokens) => {
+      if (input.images.length === 0) return engine.step(input, onTokens);
       const step = new RememberedStep(input, cache);
-      return step.take(await engine.step(step.input));
+      return step.take(await engine.step(step.input, onTokens));
     },
+    yield: () => engine.yield(),
     interrupt: () => engine.interrupt(),
     close: () => engine.close(),
   };

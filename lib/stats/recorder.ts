@@ -31,6 +31,7 @@ export class Recorder implements Observer {
   readonly stepSeconds = new Histogram([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]);
   readonly firstTokenSeconds = new Histogram([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]);
   readonly #of: Recorded;
+  readonly #next: Observer | undefined;
   readonly #opened: number;
   readonly #running = new Map<WorkFacts, Start>();
   readonly #ended: EngineStats["requests"]["ended"] = {};
@@ -49,8 +50,10 @@ export class Recorder implements Observer {
   /** Tokens that `#rate` has been told of. */
   #rated = 0;
 
-  constructor(of: Recorded) {
+  /** @param next is told everything after it has been counted */
+  constructor(of: Recorded, next?: Observer) {
     this.#of = of;
+    this.#next = next;
     this.#opened = of.now();
     this.#rate = new Rate(this.#opened);
   }
@@ -58,6 +61,7 @@ export class Recorder implements Observer {
   queued(work: WorkFacts): void {
     this.#accepted.add(work);
     trace.requestStart(() => this.#request(work));
+    this.#next?.queued(work);
   }
 
   started(work: WorkFacts, start: Start): void {
@@ -65,14 +69,17 @@ export class Recorder implements Observer {
     this.#imageSeen += work.imageTokens;
     this.#imageKept += work.keptImageTokens;
     this.#peakPages = Math.max(this.#peakPages, this.#of.state().pagesInUse);
+    this.#next?.started(work, start);
   }
 
   firstToken(work: WorkFacts, sinceMs: number): void {
     this.firstTokenSeconds.add(sinceMs / 1000);
     trace.requestFirstToken(() => ({ ...this.#request(work), sinceMs }));
+    this.#next?.firstToken(work, sinceMs);
   }
 
-  stepped({ wallMs, timings, ...facts }: StepFacts): void {
+  stepped(step: StepFacts): void {
+    const { wallMs, timings, ...facts } = step;
     const { vision, prefill, decode } = timings;
     // Without requests the engine has nothing to do, which is no fault of it.
     const idle = this.#rested ? 0 : timings.idle;
@@ -86,16 +93,19 @@ export class Recorder implements Observer {
     this.stepSeconds.add((vision + prefill + decode) / 1000);
     this.#countTokens();
     trace.step(() => ({ fingerprint: this.#of.fingerprint, wallMs, vision, prefill, decode, idle, ...facts }));
+    this.#next?.stepped(step);
   }
 
-  ended(work: WorkFacts, { outcome, totalMs }: { outcome: "done" | ErrorCode; totalMs: number }): void {
+  ended(work: WorkFacts, end: { outcome: "done" | ErrorCode; totalMs: number }): void {
+    const { outcome } = end;
     const start = this.#running.get(work);
     this.#running.delete(work);
     this.#tokens += work.tokens;
     this.#ended[outcome] = (this.#ended[outcome] ?? 0) + 1;
     this.#accepted.delete(work);
     if (this.#accepted.size === 0) this.#rested = true;
-    trace.requestEnd(() => ({ ...this.#request(work), outcome, tokens: work.tokens, totalMs, ...start }));
+    trace.requestEnd(() => ({ ...this.#request(work), ...end, tokens: work.tokens, ...start }));
+    this.#next?.ended(work, end);
   }
 
   stats(): EngineStats {

@@ -85,7 +85,7 @@ export function createWorld({ pages = 200, maxBatch = 4, maxQueue = 100, fake = 
     },
     preparePicture: async () => {
       await decode();
-      return { pixels: new Float32Array(3 * 14 * 14).fill(0.5), placement: { width: 1, height: 1, grid: [2, 4], placed: { x: 0, y: 0, width: 1, height: 1 } } };
+      return { image: { pixels: new Float32Array(3 * 14 * 14).fill(0.5) }, placement: { width: 1, height: 1, grid: [2, 4], placed: { x: 0, y: 0, width: 1, height: 1 } } };
     },
   } as unknown as Model;
   return { ...world, engine: new ModelEngine(model, {} as ModelInfo, observer), native, clock };

@@ -11,6 +11,7 @@ import { Rate } from "../../lib/stats/rate.js";
 import { Recorder } from "../../lib/stats/recorder.js";
 import type { EngineStats, TraceMessages } from "../../lib/stats/types.js";
 import { parseMetrics } from "../helpers/prometheus.js";
+import { createWorld } from "../helpers/schedule-world.js";
 
 const idleState: RunnerState = { waiting: 0, preparing: 0, ready: 0, running: 0, sequences: 0, pagesInUse: 0, pages: 100 };
 const stepOf = (idle: number, passes = 1): StepFacts => ({
@@ -165,6 +166,26 @@ test("traces are published to those who subscribe, and made for nobody else", ()
     ["himap:request:end", { ...request, outcome: "done", tokens: 0, totalMs: 30, waitedMs: 5, pages: 20 }],
     ["himap:request:end", { ...request, outcome: "ERR_QUEUE_FULL", tokens: 0, totalMs: 1 }],
   ]);
+});
+
+test("an engine tells what stands where, what it did, and how requests ended", async () => {
+  const { engine } = createWorld({ maxBatch: 3, maxQueue: 2, pages: 300 });
+  const options = { maxTokens: 5, logitBias: { 2: -Infinity } };
+  const [one, two] = [engine.generate("a", options), engine.generate("b", { ...options, n: 2 })];
+  const refused = Promise.resolve(engine.generate("c", options)).catch(({ code }) => code);
+  assert.is(engine.stats().requests.preparing, 2);
+  const results = await Promise.all([one, two]);
+  assert.is(await refused, "ERR_QUEUE_FULL");
+  const { requests, sequences, tokens, pages, steps, uptimeMs } = engine.stats();
+  assert.equal(requests, { waiting: 0, preparing: 0, ready: 0, running: 0, ended: { done: 2, ERR_QUEUE_FULL: 1 } });
+  assert.equal([sequences, tokens.generated, tokens.prefillRows], [0, 15, results[0].usage.promptTokens + results[1].usage.promptTokens]);
+  assert.ok(pages.peak > 0 && pages.used <= pages.peak && pages.peak <= pages.total);
+  assert.ok(steps.count > 0 && steps.decode > 0 && uptimeMs >= 0);
+  const families = parseMetrics(engine.metrics());
+  assert.is(families.get("himap_tokens_generated_total")?.samples.get("himap_tokens_generated_total"), 15);
+  assert.is(families.get("himap_time_to_first_token_seconds")?.samples.get("himap_time_to_first_token_seconds_count"), 2);
+  await engine.dispose();
+  assert.is(engine.stats().tokens.generated, 15);
 });
 
 test.run();
