@@ -71,7 +71,7 @@ function save(): void {
 }
 
 if (wanted("pico")) {
-  pico = await benchPico(concurrencies, picoRequests, repetitions);
+  pico = await benchPico(settings.threads, concurrencies, picoRequests, repetitions);
   save();
 }
 if (wanted("text") || wanted("pictures")) {

@@ -12,7 +12,6 @@ import { DecodeWindow, quantile, type BatchJob, type BatchRequest, type BatchRun
 
 export interface HimapOpen {
   folder: string;
-  /** Of the processors, 0. */
   threads: number;
   kvBytes: number | "auto";
 }

@@ -32,7 +32,7 @@ export interface PicoRow {
 /** Longer than any right answer. */
 const maxTokens = 64;
 
-export async function benchPico(concurrencies: number[], count: number, repetitions: Repetitions): Promise<PicoRow[]> {
+export async function benchPico(threads: number, concurrencies: number[], count: number, repetitions: Repetitions): Promise<PicoRow[]> {
   const { requests, questions } = await sceneRequests(count);
   const folder = path.join(packageRoot, "models", "pico-llava");
   const peer = new Peer<HimapBatchPeer>("../batch/himap-peer.ts");
@@ -40,7 +40,7 @@ export async function benchPico(concurrencies: number[], count: number, repetiti
   try {
     for (const pruning of ["none", "himap"] as const) {
       const run = (concurrency: number) => () =>
-        peer.ask("run", { folder, threads: 0, kvBytes: "auto", job: { requests, concurrency, maxTokens, pruning } });
+        peer.ask("run", { folder, threads, kvBytes: "auto", job: { requests, concurrency, maxTokens, pruning } });
       const contenders = concurrencies.map((concurrency) => ({ name: `${concurrency} at once`, run: run(concurrency) }));
       const runs = await repeat(contenders, repetitions, (line) => console.error(`pico, ${pruning}: ${line}`));
       const hash = same(runs.flat(), (one) => one.hash, "hash of all tokens");
