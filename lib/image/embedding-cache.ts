@@ -2,7 +2,7 @@
 
 /** A picture by what it is, not by where it came from; its size says where the model's grid lies on it. */
 export interface KnownPicture {
-  /** Equal for equal pictures only (`identifyPicture`). */
+  /** Equal for equal pictures only (lib/image/identity.ts). */
   identity: string;
   /** Of the source picture, in pixels. */
   width: number;
@@ -40,10 +40,11 @@ export class EmbeddingCache {
     return this.#entries.size;
   }
 
-  /** A picture that is remembered counts as used now. */
-  find(identity: string): RememberedPicture | undefined {
+  /** A picture that is remembered: it counts as used now, and as a hit. */
+  use(identity: string): RememberedPicture | undefined {
     const entry = this.#entries.get(identity);
     if (!entry) return undefined;
+    this.hits += 1;
     this.#entries.delete(identity);
     this.#entries.set(identity, entry);
     return entry;

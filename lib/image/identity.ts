@@ -1,7 +1,6 @@
-/** What makes two pictures the same to a model. */
+/** What makes two pictures the same to a model: the SHA-256 of what its features are computed from, and how. */
 
 import type { ImageAspectRatio } from "../types.js";
-import type { PictureSource } from "./decode.js";
 
 export interface PictureView {
   /** Of the model. */
@@ -11,15 +10,24 @@ export interface PictureView {
 }
 
 /**
- * Equal where the same bytes are decoded and seen in the same way by the same model, and therefore encoded to the same bits.
- * Hashed are the bytes as they came, not the decoded pixels: decoding depends on nothing else, a file has a tenth of the
- * bytes, and a picture that is known need not be decoded. A picture stored in two formats counts as two. The SHA-256 is
- * taken on libuv's pool, of a copy.
+ * Equal where the same file is decoded and seen in the same way by the same model. Hashed is the file, not its decoded
+ * pixels: decoding depends on nothing else, a file has a tenth of the bytes, and a picture that is known need not be
+ * decoded. A picture stored in two formats counts as two.
  */
-export async function identifyPicture(source: PictureSource, { fingerprint, geometry, autoOrient }: PictureView): Promise<string> {
-  const encoded = source instanceof Uint8Array;
-  const bytes = encoded ? source : source.pixels;
-  const form = encoded ? `file ${autoOrient ? "oriented" : "stored"}` : `pixels ${source.width} ${source.height} ${source.channels}`;
-  const hash = Buffer.from(await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>)).toString("hex");
-  return `${fingerprint} ${geometry} ${form} ${hash}`;
+export async function identifyFile(bytes: Uint8Array, { fingerprint, geometry, autoOrient }: PictureView): Promise<string> {
+  return `${fingerprint} file ${geometry} ${autoOrient ? "oriented" : "stored"} ${await sha256(bytes)}`;
+}
+
+/**
+ * Of a picture that came as pixels, resized: equal where the model sees the same. Raw pixels are many, and still their
+ * owner's, who may change them at any time.
+ * @param bytes RGB before normalisation, [side, side, 3]
+ */
+export async function identifyPrepared(bytes: Uint8Array, fingerprint: string): Promise<string> {
+  return `${fingerprint} prepared ${await sha256(bytes)}`;
+}
+
+/** Taken on libuv's pool, of a copy. */
+async function sha256(bytes: Uint8Array): Promise<string> {
+  return Buffer.from(await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>)).toString("hex");
 }

@@ -3,9 +3,9 @@
 import type { NativeModule, StepImage } from "../binding/native.js";
 import type { ImagePlacement } from "../types.js";
 import { orAbort } from "./abort.js";
-import { readPicture, type PictureInput } from "./decode.js";
+import { readPicture, type PictureInput, type PictureSource } from "./decode.js";
 import type { EmbeddingCache } from "./embedding-cache.js";
-import { identifyPicture } from "./identity.js";
+import { identifyFile, identifyPrepared } from "./identity.js";
 import { placeImage } from "./place.js";
 import { prepareImage, prepareSource, type PrepareOptions } from "./prepare.js";
 
@@ -30,16 +30,14 @@ export async function preparePicture(
     return { image: { pixels }, placement };
   }
   const { geometry, side, patch, autoOrient, signal } = options;
-  const given = await readPicture(input, options);
-  // Raw pixels are still the caller's: what is hashed has to be what is encoded, whatever happens to them in between.
-  const source = given instanceof Uint8Array ? given : { ...given, pixels: Uint8Array.from(given.pixels) };
-  const identity = await orAbort(identifyPicture(source, { fingerprint, geometry, autoOrient }), signal);
-  const known = cache.find(identity);
-  if (known) {
-    cache.hits++;
-    return { image: { features: known.features }, placement: placeImage(known.width, known.height, side, patch, geometry) };
-  }
-  const { pixels, placement } = await prepareSource(source, options, native);
+  const source: PictureSource = await readPicture(input, options);
+  const file = source instanceof Uint8Array ? await orAbort(identifyFile(source, { fingerprint, geometry, autoOrient }), signal) : undefined;
+  const known = file === undefined ? undefined : cache.use(file);
+  if (known) return { image: { features: known.features }, placement: placeImage(known.width, known.height, side, patch, geometry) };
+
+  const { pixels, bytes, placement } = await prepareSource(source, options, native);
+  const identity = file ?? (await orAbort(identifyPrepared(bytes, fingerprint), signal));
+  // Steps look again before they encode it, so that it is enough to say what it is.
   cache.expect(pixels, { identity, width: placement.width, height: placement.height });
   return { image: { pixels }, placement };
 }

@@ -19,6 +19,8 @@ export interface PrepareOptions extends DecodeOptions {
 export interface PreparedImage {
   /** Normalised, [3, side, side]. */
   pixels: Float32Array;
+  /** The same before normalisation: RGB, [side, side, 3]. */
+  bytes: Uint8Array;
   placement: ImagePlacement;
   /** Milliseconds from the call to the pixels. */
   decodeMs: number;
@@ -46,9 +48,9 @@ export async function prepareSource(
 ): Promise<Omit<PreparedImage, "decodeMs">> {
   const { signal, geometry, side, patch, mean, std } = options;
   const { pixels: decoded, width, height, channels } = await decodeSource(source, options);
-  const { pixels } = await orAbort(
+  const { pixels, bytes } = await orAbort(
     native.preprocess({ pixels: decoded, width, height, channels, geometry, side, mean, std }),
     signal,
   );
-  return { pixels, placement: placeImage(width, height, side, patch, geometry) };
+  return { pixels, bytes, placement: placeImage(width, height, side, patch, geometry) };
 }

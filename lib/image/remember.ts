@@ -39,10 +39,9 @@ class RememberedStep {
     this.#places = input.images.map((image) => {
       // The tower's own output is not remembered: who asks for it has the tower run.
       const picture = image.returnVision ? undefined : cache.pictureOf(image.pixels);
-      const known = picture && cache.find(picture.identity);
       if (!picture) return images.push(image) - 1;
+      const known = cache.use(picture.identity);
       if (known) {
-        cache.hits++;
         return images.push({ features: known.features, ...(image.returnFeatures && { returnFeatures: true }) }) - 1;
       }
       const earlier = placeOf.get(picture.identity);

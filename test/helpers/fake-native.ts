@@ -287,7 +287,7 @@ export function fakeModule(options: FakeOptions = {}, engine = new FakeEngine(op
     backends: () => [{ name: "cpu", usable: true, path: "fake" }],
     preprocess: async ({ side, pixels }) => ({
       pixels: new Float32Array(3 * side * side).fill(pixels[0]! / 255),
-      bytes: new Uint8Array(3 * side * side),
+      bytes: new Uint8Array(3 * side * side).fill(pixels[0]!),
     }),
     open: async () => engine,
     memoryOf: () => ({ vectors: 0, workspace: 0 }),
