@@ -32,6 +32,19 @@ HIMAP_DEVICE void load_chunk(float (&v)[kChunk], const float* from) {
   }
 }
 
+/** A whole chunk to an address that 16 divides. */
+template <class T>
+HIMAP_DEVICE void store_chunk(T* to, const float (&v)[kChunk]) {
+  *reinterpret_cast<Vec16*>(to) = {{pack<T>(v[0], v[1]), pack<T>(v[2], v[3]), pack<T>(v[4], v[5]), pack<T>(v[6], v[7])}};
+}
+HIMAP_DEVICE void store_chunk(float* to, const float (&v)[kChunk]) {
+  HIMAP_UNROLL
+  for (int32_t half = 0; half < 2; ++half) {
+    reinterpret_cast<Vec16*>(to)[half] = {{float_bits(v[4 * half]), float_bits(v[4 * half + 1]), float_bits(v[4 * half + 2]),
+                                           float_bits(v[4 * half + 3])}};
+  }
+}
+
 /** The first `count` (at most 8) values of a chunk, the rest zero. */
 template <class T>
 HIMAP_DEVICE void load_chunk(float (&v)[kChunk], const T* from, int64_t count, bool aligned) {
@@ -42,10 +55,7 @@ HIMAP_DEVICE void load_chunk(float (&v)[kChunk], const T* from, int64_t count, b
 
 template <class T>
 HIMAP_DEVICE void store_chunk(T* to, const float (&v)[kChunk], int64_t count, bool aligned) {
-  if (aligned && count >= kChunk) {
-    *reinterpret_cast<Vec16*>(to) = {{pack<T>(v[0], v[1]), pack<T>(v[2], v[3]), pack<T>(v[4], v[5]), pack<T>(v[6], v[7])}};
-    return;
-  }
+  if (aligned && count >= kChunk) return store_chunk(to, v);
   HIMAP_UNROLL
   for (int32_t i = 0; i < kChunk; ++i) {
     if (i < count) to[i] = round_to<T>(v[i]);

@@ -107,7 +107,7 @@ void time_decode(Bench& bench, int64_t rows, int64_t length, Table& table) {
   const ModelConfig& model = bench.options.model;
   const KvLayout layout{DType::kBF16, static_cast<int32_t>(model.kv_heads), static_cast<int32_t>(model.head_dim)};
   const int64_t blocks = (length + kPageTokens - 1) / kPageTokens;
-  Buffer pool(backend), pages(backend), lengths(backend), qkv(backend);
+  Buffer pool(backend), pages(backend), lengths(backend), qkv(backend), cos(backend), sin(backend), positions(backend);
   try {
     pool.reserve(static_cast<size_t>(rows * blocks * layout.page_bytes()));
   } catch (const Error& error) {
@@ -121,9 +121,12 @@ void time_decode(Bench& bench, int64_t rows, int64_t length, Table& table) {
   const Buffer y(backend, static_cast<size_t>(rows * model.q_width() * 2));
   std::vector<int32_t> table_of_pages(static_cast<size_t>(rows * blocks));
   std::iota(table_of_pages.begin(), table_of_pages.end(), 0);
+  const auto half = static_cast<size_t>(model.head_dim / 2);
   const AttentionDecodeParams params{.qkv = qkv.as<void>(), .y = y.as<void>(), .pool = pool.as<void>(), .layout = layout,
                                      .pages = pages.upload(table_of_pages),
                                      .lengths = lengths.upload(std::vector<int32_t>(static_cast<size_t>(rows), static_cast<int32_t>(length))),
+                                     .cos = cos.upload(std::vector<float>(half, 1.0f)), .sin = sin.upload(std::vector<float>(half, 0.0f)),
+                                     .positions = positions.upload(std::vector<int32_t>(static_cast<size_t>(rows), 0)),
                                      .rows = rows, .blocks = static_cast<int32_t>(blocks), .heads = static_cast<int32_t>(model.heads),
                                      .scale = 1.0f / std::sqrt(static_cast<float>(model.head_dim))};
   const double microseconds = bench.time([&] { backend.run(&BackendApi::attention_decode, params); });

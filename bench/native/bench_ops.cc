@@ -146,15 +146,18 @@ void bench_decode_attention(Bench& bench, DType type, int32_t rows, int32_t leng
                             int32_t head_dim) {
   const KvLayout layout{type, kv_heads, head_dim};
   const int32_t blocks = (length + kPageTokens - 1) / kPageTokens;
-  const std::vector<char> pool = elements(type, layout.page_elements() * blocks * rows);
+  std::vector<char> pool = elements(type, layout.page_elements() * blocks * rows);
   std::vector<int32_t> pages(rows * blocks);
   for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<int32_t>(i);
   const std::vector<int32_t> lengths(rows, length);
-  const std::vector<float> qkv = floats(int64_t{rows} * (heads + 2 * kv_heads) * head_dim, 1);
+  std::vector<float> qkv = floats(int64_t{rows} * (heads + 2 * kv_heads) * head_dim, 1);
   std::vector<float> y(int64_t{rows} * heads * head_dim);
+  // Nothing is turned, or every run would have another query.
+  const std::vector<float> cos(head_dim / 2, 1), sin(head_dim / 2, 0);
+  const std::vector<int32_t> positions(rows, 0);
   const AttentionDecodeParams params{.qkv = qkv.data(), .y = y.data(), .pool = pool.data(), .layout = layout,
-                                     .pages = pages.data(), .lengths = lengths.data(), .rows = rows, .blocks = blocks,
-                                     .heads = heads, .scale = 0.1f};
+                                     .pages = pages.data(), .lengths = lengths.data(), .cos = cos.data(), .sin = sin.data(),
+                                     .positions = positions.data(), .rows = rows, .blocks = blocks, .heads = heads, .scale = 0.1f};
   const std::string name = std::string("decode attention ") + name_of(type) + " " + std::to_string(rows) + "x" +
                            std::to_string(length) + " h" + std::to_string(heads) + "/" + std::to_string(kv_heads) + " d" +
                            std::to_string(head_dim);

@@ -126,7 +126,18 @@ TEST("attention_decode: values over shuffled pages, and a row's bits alone, in a
           }
         }
       }
-      const std::vector<float> qkv = random.normals(rows * heads.qkv_width(), 2);
+      // The new row is the last token: its key and value are what lies there already, and nothing is turned.
+      std::vector<float> qkv = random.normals(rows * heads.qkv_width(), 2);
+      for (int32_t s = 0; s < rows; ++s) {
+        float* to = qkv.data() + s * heads.qkv_width() + heads.y_width();
+        for (int32_t value = 0; value < 2; ++value) {
+          for (int32_t h = 0; h < heads.kv_heads; ++h) {
+            for (int32_t d = 0; d < heads.head_dim; ++d) *to++ = static_cast<float>(cache.at(s, value, h, lengths[s] - 1, d));
+          }
+        }
+      }
+      const std::vector<float> cos(heads.head_dim / 2, 1.0f), sin(heads.head_dim / 2, 0.0f);
+      const std::vector<int32_t> positions(rows, 0);
       const float scale = 1 / std::sqrt(static_cast<float>(heads.head_dim));
       std::vector<double> exact;
       std::vector<float> plain;
@@ -169,7 +180,7 @@ TEST("attention_decode: values over shuffled pages, and a row's bits alone, in a
             const AttentionDecodeParams params{.qkv = qkv.data() + first * heads.qkv_width(), .y = y.data(),
                                                .pool = cache.pool.data(), .layout = cache.layout,
                                                .pages = cache.pages.data() + first * kBlocks, .lengths = lengths.data() + first,
-                                               .rows = n, .blocks = kBlocks, .heads = heads.heads, .scale = scale};
+                                               .cos = cos.data(), .sin = sin.data(), .positions = positions.data(), .rows = n, .blocks = kBlocks, .heads = heads.heads, .scale = scale};
             CHECK_OK(cpu, cpu.api.attention_decode(cpu.device, &params));
             CHECK(y.intact());
             return y.take();
@@ -193,15 +204,20 @@ TEST("attention_decode: what would corrupt is refused") {
   std::vector<float> memory(4096);
   const int32_t page = 0;
   int32_t length = 33;
+  int32_t position = 0;
   AttentionDecodeParams params{.qkv = memory.data(), .y = memory.data(), .pool = memory.data(), .layout = {DType::kF32, 1, 8},
-                               .pages = &page, .lengths = &length, .rows = 1, .blocks = 1, .heads = 1, .scale = 1};
+                               .pages = &page, .lengths = &length, .cos = memory.data(), .sin = memory.data(), .positions = &position,
+                               .rows = 1, .blocks = 1, .heads = 1, .scale = 1};
   const auto refused = [&] {
     CHECK_REFUSED(cpu, cpu.api.attention_decode(cpu.device, &params), Code::ERR_INVALID_ARG, "attention_decode");
   };
   refused();
-  length = 0;
+  length = -1;
   refused();
   length = 1;
+  position = -1;
+  refused();
+  position = 0;
   params.layout.head_dim = 20;
   refused();
   params.layout.head_dim = 8;
@@ -210,4 +226,37 @@ TEST("attention_decode: what would corrupt is refused") {
   params.layout.kv_heads = 1;
   params.pages = nullptr;
   refused();
+}
+
+TEST("attention_decode: the new row is turned and kept, as rope_kv would, and a row of length 0 stands for nobody") {
+  const Heads heads{4, 2, 40};
+  Random random(41);
+  const Table table(10, heads.head_dim / 2);
+  for (DType type : kTypes) {
+    for_each_cpu(2, [&](Cpu& cpu) {
+      Cache cache(type, heads, 2, 2, random);
+      std::fill(cache.pool.data(), cache.pool.data() + cache.pool.size(), 0);
+      std::vector<char> before(cache.pool.data(), cache.pool.data() + cache.pool.size());
+      const std::vector<float> original = random.normals(2 * heads.qkv_width());
+      const int32_t positions[2] = {7, 9}, lengths[2] = {34, 0}, sequence[1] = {0}, slot[1] = {33};
+      std::vector<float> qkv = original;
+      Fenced<float> y(2 * heads.y_width());
+      std::fill(y.data(), y.data() + y.size(), -5.0f);
+      const AttentionDecodeParams decode_params{.qkv = qkv.data(), .y = y.data(), .pool = cache.pool.data(), .layout = cache.layout,
+                                                .pages = cache.pages.data(), .lengths = lengths, .cos = table.cos.data(),
+                                                .sin = table.sin.data(), .positions = positions, .rows = 2, .blocks = 2,
+                                                .heads = heads.heads, .scale = 1};
+      CHECK_OK(cpu, cpu.api.attention_decode(cpu.device, &decode_params));
+      CHECK(y.intact() && cache.pool.intact());
+      for (int64_t i = 0; i < heads.y_width(); ++i) CHECK_EQ(y[heads.y_width() + i], -5.0f);
+      std::vector<char> kept(cache.pool.data(), cache.pool.data() + cache.pool.size());
+      std::copy(before.begin(), before.end(), cache.pool.data());
+      std::vector<float> turned = original;
+      const RopeKvParams rope{.qkv = turned.data(), .cos = table.cos.data(), .sin = table.sin.data(), .positions = positions,
+                              .sequence = sequence, .slot = slot, .pages = cache.pages.data(), .pool = cache.pool.data(),
+                              .layout = cache.layout, .rows = 1, .blocks = 2, .heads = heads.heads};
+      CHECK_OK(cpu, cpu.api.rope_kv(cpu.device, &rope));
+      CHECK(kept == std::vector<char>(cache.pool.data(), cache.pool.data() + cache.pool.size()));
+    });
+  }
 }

@@ -1,4 +1,5 @@
-// Attention of one new row per sequence over its pages: one task per row and head.
+// Attention of one new row per sequence over its pages: its turn and its place in the pages first, a task per row, then one
+// task per row and head.
 #include <algorithm>
 
 #include "native/backend/cpu/device.h"
@@ -27,12 +28,27 @@ void attention_decode(Device& device, const AttentionDecodeParams& params) {
   check_pointer(params.pool, kWhere, "pool");
   check_pointer(params.pages, kWhere, "pages");
   check_pointer(params.lengths, kWhere, "lengths");
+  check_pointer(params.cos, kWhere, "cos");
+  check_pointer(params.sin, kWhere, "sin");
+  check_pointer(params.positions, kWhere, "positions");
   for (int64_t r = 0; r < params.rows; ++r) {
-    check(params.lengths[r] > 0 && params.lengths[r] <= int64_t{params.blocks} * kPageTokens, kWhere,
-          "a length must be positive and lie in its pages", params.lengths[r]);
+    check(params.lengths[r] >= 0 && params.lengths[r] <= int64_t{params.blocks} * kPageTokens, kWhere,
+          "a length must be at least 0 and lie in its pages", params.lengths[r]);
+    check(params.positions[r] >= 0, kWhere, "positions must be at least 0", params.positions[r]);
   }
   const int64_t heads = params.heads;
   const int64_t group = heads / kv_heads;
+  const int64_t row_floats = (heads + 2 * kv_heads) * head_dim;
+  device.pool.parallel_for(params.rows, rows_per_chunk(row_floats * 4), [&](int64_t begin, int64_t end, int32_t) {
+    for (int64_t row = begin; row < end; ++row) {
+      if (params.lengths[row] == 0) continue;
+      const int32_t slot = params.lengths[row] - 1;
+      const int64_t angle = int64_t{params.positions[row]} * (head_dim / 2);
+      turn_and_keep(device.kernels, static_cast<float*>(params.qkv) + row * row_floats, params.heads, params.cos + angle,
+                    params.sin + angle, params.pool, params.layout, params.pages[row * params.blocks + slot / kPageTokens],
+                    slot % kPageTokens);
+    }
+  });
   device.pool.parallel_for(params.rows * heads, 1, [&](int64_t begin, int64_t end, int32_t thread) {
     float* weights = device.scratch[thread].grow(decode_scratch_floats(head_dim));
     float* sum = weights + kDecodeSplit;
@@ -40,6 +56,7 @@ void attention_decode(Device& device, const AttentionDecodeParams& params) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t row = task / heads;
       const int64_t head = task % heads;
+      if (params.lengths[row] == 0) continue;
       const auto kv_head = static_cast<int32_t>(head / group);
       const int32_t* table = params.pages + row * params.blocks;
       const void* keys[kSplitPages];
@@ -57,7 +74,7 @@ void attention_decode(Device& device, const AttentionDecodeParams& params) {
           keys[i] = at(0);
           values[i] = at(1);
         }
-        const DecodeSplit split{.q = static_cast<const float*>(params.qkv) + (row * (heads + 2 * kv_heads) + head) * head_dim,
+        const DecodeSplit split{.q = static_cast<const float*>(params.qkv) + row * row_floats + head * head_dim,
                                 .keys = keys,
                                 .values = values,
                                 .page_tokens = kPageTokens,

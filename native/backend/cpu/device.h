@@ -47,6 +47,13 @@ constexpr int64_t rows_per_chunk(int64_t row_bytes) {
   return row_bytes >= kChunkBytes ? 1 : kChunkBytes / (row_bytes > 0 ? row_bytes : 1);
 }
 
+/**
+ * Turns the q and k heads of one row of packed QKV (heads + 2 kv_heads, head_dim) in place by the angles of its position,
+ * cos and sin (head_dim / 2), and puts its keys and values into their slot of a page.
+ */
+void turn_and_keep(const CpuKernels& kernels, float* row, int32_t heads, const float* cos, const float* sin, void* pool,
+                   const KvLayout& layout, int32_t page, int32_t slot);
+
 // The operations, one file each. They throw himap::Error; backend.cc turns that into codes.
 #define HIMAP_OPERATION(name, Params) void name(Device& device, const Params& params);
 HIMAP_OPERATIONS(HIMAP_OPERATION)

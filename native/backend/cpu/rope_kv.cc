@@ -3,6 +3,19 @@
 
 namespace himap {
 
+void turn_and_keep(const CpuKernels& kernels, float* row, int32_t heads, const float* cos, const float* sin, void* pool,
+                   const KvLayout& layout, int32_t page, int32_t slot) {
+  const int32_t head_dim = layout.head_dim;
+  for (int32_t h = 0; h < heads + layout.kv_heads; ++h) kernels.rotate(row + int64_t{h} * head_dim, cos, sin, head_dim / 2);
+  const float* from = row + int64_t{heads} * head_dim;
+  for (int32_t value = 0; value < 2; ++value) {
+    for (int32_t h = 0; h < layout.kv_heads; ++h, from += head_dim) {
+      const int64_t offset = layout.offset(page, value, h, slot);
+      kernels.store_row(from, head_dim, static_cast<char*>(pool) + dtype_bytes(layout.type, offset), layout.type);
+    }
+  }
+}
+
 void rope_kv(Device& device, const RopeKvParams& params) {
   constexpr const char* kWhere = "rope_kv";
   const int32_t head_dim = params.layout.head_dim;
@@ -31,22 +44,11 @@ void rope_kv(Device& device, const RopeKvParams& params) {
   const int64_t row_bytes = (int64_t{params.heads} + 2 * kv_heads) * head_dim * 4;
   device.pool.parallel_for(params.rows, rows_per_chunk(row_bytes), [&](int64_t begin, int64_t end, int32_t) {
     for (int64_t r = begin; r < end; ++r) {
-      const int32_t turned = params.heads + kv_heads;
-      float* row = static_cast<float*>(params.qkv) + r * (turned + kv_heads) * head_dim;
+      float* row = static_cast<float*>(params.qkv) + r * (params.heads + 2 * kv_heads) * head_dim;
       const int64_t angle = int64_t{params.positions[r]} * half;
-      for (int32_t h = 0; h < turned; ++h) {
-        device.kernels.rotate(row + int64_t{h} * head_dim, params.cos + angle, params.sin + angle, half);
-      }
-      const int32_t slot = params.slot[r];
-      const int32_t page = params.pages[int64_t{params.sequence[r]} * params.blocks + slot / kPageTokens];
-      for (int32_t value = 0; value < 2; ++value) {
-        const float* from = row + int64_t{params.heads + value * kv_heads} * head_dim;
-        for (int32_t h = 0; h < kv_heads; ++h, from += head_dim) {
-          const int64_t offset = params.layout.offset(page, value, h, slot % kPageTokens);
-          device.kernels.store_row(from, head_dim, static_cast<char*>(params.pool) + dtype_bytes(params.layout.type, offset),
-                                   params.layout.type);
-        }
-      }
+      const int32_t page = params.pages[int64_t{params.sequence[r]} * params.blocks + params.slot[r] / kPageTokens];
+      turn_and_keep(device.kernels, row, params.heads, params.cos + angle, params.sin + angle, params.pool, params.layout, page,
+                    params.slot[r] % kPageTokens);
     }
   });
 }

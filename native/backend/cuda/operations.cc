@@ -132,7 +132,7 @@ void rope_kv(Device& device, const RopeKvParams& p) {
 void attention_prefill(Device& device, const AttentionPrefillParams& p) {
   constexpr const char* kWhere = "attention_prefill";
   check(p.sequences >= 0 && p.sequences <= kGridMost, kWhere, "sequences must be 0 to 65535", p.sequences);
-  check_rows(kWhere, p.max_rows);
+  check_rows(kWhere, p.max_rows, kGridMost * kQueryTile);
   check_heads(kWhere, p.heads, p.kv_heads, p.head_dim, kPrefillHeadDimMost);
   if (p.sequences == 0 || p.max_rows == 0) return;
   check_pointers(kWhere, {{p.cu_rows, "cu_rows"}, {p.qkv, "qkv"}, {p.y, "y"}});
@@ -150,7 +150,8 @@ void attention_decode(Device& device, const AttentionDecodeParams& p) {
   check_heads(kWhere, p.heads, p.layout.kv_heads, p.layout.head_dim, kDecodeHeadDimMost);
   if (p.rows == 0) return;
   check(p.blocks > 0, kWhere, "blocks must be positive", p.blocks);
-  check_pointers(kWhere, {{p.qkv, "qkv"}, {p.y, "y"}, {p.pool, "pool"}, {p.pages, "pages"}, {p.lengths, "lengths"}});
+  check_pointers(kWhere, {{p.qkv, "qkv"}, {p.y, "y"}, {p.pool, "pool"}, {p.pages, "pages"}, {p.lengths, "lengths"}, {p.cos, "cos"},
+                          {p.sin, "sin"}, {p.positions, "positions"}});
   const AttentionDecodeWorkspace workspace{device.attention_partials.reserve<float>(attention_decode_partials(p)),
                                            device.attention_arrivals.reserve<uint32_t>(p.rows * p.heads, true)};
   device.runtime.check(launch_attention_decode(device.type, p, workspace, device.runtime.stream()), kWhere);
