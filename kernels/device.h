@@ -10,6 +10,7 @@
 //   HIMAP_PARAMS(Struct) p         the kernel's one parameter, by value
 //   HIMAP_DEVICE                   before a function that kernels call
 //   HIMAP_UNROLL                   before a loop whose bounds are constants
+//   HIMAP_ROLLED                   before a loop that shall not be unrolled
 //   shared_struct<S>()             the block's shared memory as one S (launched with sizeof(S) bytes); uninitialised
 //   shared_array<T>()              the same as an array whose length the launch chose
 //   launch(kernel, shape, params)  kNoError, or what error_text() explains

@@ -10,6 +10,7 @@
 #define HIMAP_PARAMS(type) const __grid_constant__ type
 #define HIMAP_DEVICE __device__ __forceinline__
 #define HIMAP_UNROLL _Pragma("unroll")
+#define HIMAP_ROLLED _Pragma("unroll 1")
 
 namespace himap::device {
 

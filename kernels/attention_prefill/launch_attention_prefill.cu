@@ -14,7 +14,7 @@ DeviceError launch_tile(const AttentionPrefillParams& p, device::Stream stream) 
   const auto tiles = static_cast<uint32_t>(ceil_div(p.max_rows, kQueryTile));
   return device::launch(device::attention_prefill_kernel<Tile>,
                         {.name = "attention_prefill",
-                         .grid = {tiles, static_cast<uint32_t>(p.heads), static_cast<uint32_t>(p.sequences)},
+                         .grid = {static_cast<uint32_t>(p.heads), static_cast<uint32_t>(p.sequences), tiles},
                          .threads = Tile::kThreads,
                          .shared_bytes = sizeof(typename Tile::Shared),
                          .stream = stream},

@@ -36,6 +36,7 @@ const prefill = {
     "attention_prefill/launch_attention_prefill.cu", "attention_decode/launch_attention_decode.cu",
   ],
 };
+const decode = { ...prefill, file: "attention_decode/attention_decode.cuh", cases: "decode" };
 const select = { file: "select/select.cuh", area: "choice", cases: "select", launchers: ["select/launch_select.cu", "candidates/launch_candidates.cu", "gather/launch_gather.cu"] };
 
 const bugs: readonly Bug[] = [
@@ -48,8 +49,15 @@ const bugs: readonly Bug[] = [
   { ...linear, name: "linear: x is read beyond its last row", find: "row0 + row < p.rows ? p.in - column : 0", replace: "p.in - column", build: "address" },
   { ...linear, name: "linear: a split says that it is done before all its threads are", find: "sync_threads();\n    if (thread_id() == 0) {\n      last", replace: "if (thread_id() == 0) {\n      last", build: "thread" },
   { ...prefill, name: "attention: a row sees the one after it", cases: "", find: "column <= row + 8 * (e / 2) : column < length", replace: "column <= row + 8 * (e / 2) + 1 : column < length" },
-  { ...prefill, name: "attention: a slot is filled before all have left it", cases: "", find: "sync_threads();  // all have left the slot that is filled next", replace: "" },
+  { ...prefill, name: "attention: a slot is filled before all have left it", cases: "", find: "sync_threads();  // all have left the slots that are filled next", replace: "" },
+  { ...prefill, name: "attention: a slot is filled before all have their queries", cases: "", find: "sync_threads();  // all have their queries", replace: "" },
+  { ...prefill, name: "attention: the sums' keys are read before they are there", cases: "column sums", find: "copy_async_wait<Tile::kSlots - 2>();", replace: "copy_async_wait<Tile::kSlots - 1>();" },
   { ...prefill, name: "attention: column sums stop one column short", cases: "", find: "(seen < end_column ? seen : end_column) - first_column : 0", replace: "(seen < end_column ? seen : end_column) - first_column - 1 : 0" },
+  { ...decode, name: "decode attention: keys are read before they are there", find: "copy_async_wait<Tile::kStages - 1>();", replace: "copy_async_wait<Tile::kStages>();" },
+  { ...decode, name: "decode attention: a stage is filled while it is read", find: "fetch(step + Tile::kStages - 1);", replace: "fetch(step + Tile::kStages);" },
+  { ...decode, name: "decode attention: the new row is read from the pages", find: "? newest - first : kDecodeSplit;", replace: "? newest - first + 1 : kDecodeSplit;" },
+  { ...decode, name: "decode attention: the new row goes where another lies", find: "store_chunk(place(cached, 1), v);", replace: "store_chunk(place(cached - 1, 1), v);" },
+  { ...decode, name: "decode attention: states are merged before they are there", cases: "decode over", find: "  sync_threads();\n  float high = shared.high[0];", replace: "  float high = shared.high[0];" },
   { ...select, name: "select: one token too many at the cut", cases: "", find: "kept[i] = rank < s.keep;", replace: "kept[i] = rank <= s.keep;" },
   { ...select, name: "select: ties go to the higher index", cases: "", find: "scores[j] == own && j < i", replace: "scores[j] == own && j > i" },
 ];

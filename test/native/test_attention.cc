@@ -1,6 +1,6 @@
 // Attention of a card: prompts against a double loop, column sums against float64, paged decode, and bits that do not
 // depend on the company.
-#include <optional>
+#include <cstring>
 
 #include "kernels/attention_decode/launch_attention_decode.h"
 #include "kernels/attention_prefill/launch_attention_prefill.h"
@@ -181,7 +181,7 @@ TEST("a prompt has the same bits alone and in a batch, with sums and without") {
   CHECK_EQ(different, 0);
 }
 
-/** Sequences with caches of random pages. */
+/** Sequences with caches of random pages, and each one's new row: not turned, and nothing in the pages where it will lie. */
 template <class T, class P>
 struct Decode {
   Decode(std::vector<int32_t> row_lengths, int32_t query_heads, int32_t kv_heads, int32_t head_dim, uint64_t seed)
@@ -191,30 +191,76 @@ struct Decode {
     for (int32_t i = 0; i < n; ++i) pages.push_back(n - 1 - i);
     qkv = random_values<T>(random, static_cast<int64_t>(lengths.size()) * (heads + 2 * kv_heads) * head_dim, 2);
     pool = random_values<P>(random, n * layout.page_elements(), 2);
+    for (int32_t i = 0; i < kPositions * head_dim / 2; ++i) {
+      const float angle = random.uniform() * 3;
+      cos.push_back(std::cos(angle));
+      sin.push_back(std::sin(angle));
+    }
+    turned = qkv;
+    filled = pool;
+    for (size_t row = 0; row < lengths.size(); ++row) {
+      positions.push_back(static_cast<int32_t>(random.bits() % kPositions));
+      for (int32_t head = 0; head < heads + kv_heads; ++head) turn(row, head);
+      if (lengths[row] == 0) continue;
+      for (int32_t value = 0; value < 2; ++value) {
+        for (int32_t head = 0; head < kv_heads; ++head) {
+          for (int32_t d = 0; d < head_dim; ++d) {
+            const size_t at = place(row, lengths[row] - 1, value, head) + static_cast<size_t>(d);
+            filled[at] = round_to<P>(to_float(turned[row_at(row, heads + value * kv_heads + head) + static_cast<size_t>(d)]));
+            std::memset(&pool[at], 0xff, sizeof(P));
+          }
+        }
+      }
+    }
   }
+  static constexpr int32_t kPositions = 5;
   std::vector<int32_t> lengths;
   int32_t heads;
   KvLayout layout;
   Random random;
   int32_t blocks;
-  std::vector<int32_t> pages;
-  std::vector<T> qkv;
-  std::vector<P> pool;
+  std::vector<int32_t> pages, positions;
+  std::vector<float> cos, sin;
+  std::vector<T> qkv, turned;   // before, and as the rows shall be turned
+  std::vector<P> pool, filled;  // before, and with the new rows in it
 
+  size_t row_at(size_t row, int32_t head) const {
+    return (row * static_cast<size_t>(heads + 2 * layout.kv_heads) + static_cast<size_t>(head)) * static_cast<size_t>(layout.head_dim);
+  }
+  size_t place(size_t row, int32_t token, int32_t value, int32_t head) const {
+    const int32_t page = pages[row * static_cast<size_t>(blocks) + static_cast<size_t>(token / kPageTokens)];
+    return static_cast<size_t>(layout.offset(page, value, head, token % kPageTokens));
+  }
+  void turn(size_t row, int32_t head) {
+    const auto half = static_cast<size_t>(layout.head_dim / 2), angle = static_cast<size_t>(positions[row]) * half;
+    T* at = &turned[row_at(row, head)];
+    for (size_t i = 0; i < half; ++i) {
+      const float low = to_float(at[i]), high = to_float(at[half + i]), c = cos[angle + i], s = sin[angle + i];
+      at[i] = round_to<T>(std::fma(low, c, -(high * s)));
+      at[half + i] = round_to<T>(std::fma(high, c, low * s));
+    }
+  }
+
+  /** Rows with length 0 keep NaN. */
   std::vector<T> run() const {
-    const Input<T> device_qkv(qkv);
-    const Input<P> device_pool(pool);
-    const Input<int32_t> device_pages(pages), device_lengths(lengths);
+    const Input<int32_t> device_pages(pages), device_lengths(lengths), device_positions(positions);
+    const Input<float> device_cos(cos), device_sin(sin);
+    Output<T> device_qkv(qkv);
+    Output<P> device_pool(pool);
     const auto rows = static_cast<int64_t>(lengths.size());
     Output<T> y(static_cast<size_t>(rows * heads * layout.head_dim));
     const AttentionDecodeParams params{.qkv = device_qkv.get(), .y = y.get(), .pool = device_pool.get(), .layout = layout,
-                                       .pages = device_pages.get(), .lengths = device_lengths.get(), .rows = rows, .blocks = blocks,
+                                       .pages = device_pages.get(), .lengths = device_lengths.get(), .cos = device_cos.get(),
+                                       .sin = device_sin.get(), .positions = device_positions.get(), .rows = rows, .blocks = blocks,
                                        .heads = heads, .scale = 1 / std::sqrt(static_cast<float>(layout.head_dim))};
     Output<float> partials(static_cast<size_t>(attention_decode_partials(params)));
     Output<uint32_t> arrivals(std::vector<uint32_t>(static_cast<size_t>(rows * heads), 0));
     test::launched(launch_attention_decode(kDTypeOf<T>, params, {partials.get(), arrivals.get()}, nullptr));
     partials.read();
+    device_qkv.read();
     for (const uint32_t count : arrivals.read()) CHECK_EQ(count, 0u);
+    const std::vector<P> kept = device_pool.read();
+    CHECK(std::memcmp(kept.data(), filled.data(), filled.size() * sizeof(P)) == 0);
     return y.read();
   }
 
@@ -224,10 +270,8 @@ struct Decode {
     for (size_t row = 0; row < lengths.size(); ++row) {
       for (int32_t head = 0; head < heads; ++head) {
         const int32_t kv_head = head / (heads / layout.kv_heads);
-        const T* q = &qkv[(row * static_cast<size_t>(heads + 2 * layout.kv_heads) + static_cast<size_t>(head)) * static_cast<size_t>(head_dim)];
-        const auto cached = [&](int32_t token, int32_t value) {
-          return &pool[static_cast<size_t>(layout.offset(pages[row * static_cast<size_t>(blocks) + static_cast<size_t>(token / kPageTokens)], value, kv_head, token % kPageTokens))];
-        };
+        const T* q = &turned[row_at(row, head)];
+        const auto cached = [&](int32_t token, int32_t value) { return &filled[place(row, token, value, kv_head)]; };
         std::vector<double> p;
         double most = -1e300, total = 0;
         for (int32_t t = 0; t < lengths[row]; ++t) {
@@ -260,6 +304,15 @@ TEST("decode over pages, around pages and splits, from every storage type") {
   Decode<Bf16, float>({40}, 4, 2, 32, 3).check();
   Decode<F16, F16>({513, 32}, 1, 1, 24, 4).check();
   Decode<F16, Bf16>({10}, 1, 1, 256, 5).check();
+  Decode<Bf16, Bf16>({64, 160, 289}, 3, 3, 40, 8).check();
+}
+
+TEST("a row that stands for nobody is left alone") {
+  const Decode<Bf16, Bf16> some({0, 40, 0}, 2, 1, 64, 7);
+  const std::vector<Bf16> y = some.run();
+  int32_t untouched = 0;
+  for (const Bf16 value : y) untouched += value.bits == 0xffff;
+  CHECK_EQ(untouched, 2 * 2 * 64);
 }
 
 TEST("a decoded row has the same bits alone and in a batch of 64") {
@@ -272,6 +325,12 @@ TEST("a decoded row has the same bits alone and in a batch of 64") {
   const auto width = static_cast<std::ptrdiff_t>((many.heads + 2 * many.layout.kv_heads) * many.layout.head_dim);
   one.qkv = {many.qkv.begin() + 20 * width, many.qkv.begin() + 21 * width};
   one.pages = {many.pages.begin() + 20 * many.blocks, many.pages.begin() + 21 * many.blocks};
+  one.positions = {many.positions[20]};
+  one.filled = one.pool;  // of the one row only
+  for (int32_t value = 0; value < 2; ++value) {
+    const size_t at = one.place(0, 599, value, 0);
+    std::copy_n(many.filled.begin() + static_cast<std::ptrdiff_t>(at), 32, one.filled.begin() + static_cast<std::ptrdiff_t>(at));
+  }
   const std::vector<Bf16> among = many.run(), alone = one.run();
   int32_t different = 0;
   for (size_t i = 0; i < alone.size(); ++i) different += alone[i].bits != among[20 * alone.size() + i].bits;
