@@ -3,6 +3,9 @@
 
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <memory>
+#include <vector>
 
 #include "kernels/device_types.h"
 #include "kernels/float16.h"
@@ -13,16 +16,24 @@
 #define HIMAP_PARAMS(type) const type
 #define HIMAP_DEVICE inline
 #define HIMAP_UNROLL
+#define HIMAP_ROLLED
 
 namespace himap::device {
-
-using Stream = void*;  // launches are over when launch() returns
 
 enum class DeviceError : int32_t { kNone = 0, kLaunchFailed = 1 };
 constexpr DeviceError kNoError = DeviceError::kNone;
 
 /** Of the last failed launch on this OS thread. */
 const char* error_text(DeviceError error);
+
+/** Launches in the order in which they were asked for, each with its own copy of its parameters. */
+using Recording = std::vector<std::function<DeviceError()>>;
+
+/** A launch is over when launch() returns, unless its stream is recording. */
+struct HostStream {
+  std::unique_ptr<Recording> recording;
+};
+using Stream = HostStream*;
 
 struct LaunchShape {
   const char* name;
@@ -40,6 +51,12 @@ DeviceError launch(void (*kernel)(Params), const LaunchShape& shape, const Param
     void (*kernel)(Params);
     const Params& params;
   };
+  if (shape.stream && shape.stream->recording) {
+    LaunchShape later = shape;
+    later.stream = nullptr;
+    shape.stream->recording->push_back([kernel, later, params] { return launch(kernel, later, params); });
+    return kNoError;
+  }
   const Call call{kernel, params};
   const auto body = [](const void* argument) {
     const Call& run = *static_cast<const Call*>(argument);

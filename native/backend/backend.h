@@ -81,11 +81,18 @@ class Backend {
   }
 
   void release(void* buffer) {
+    ++moves_;
     if (!lost_) api_.release(device_, buffer);
   }
   void release(Weight* weight) {
     if (!lost_) api_.weight_release(device_, weight);
   }
+  void release(Graph* graph) {
+    if (!lost_) api_.graph_release(device_, graph);
+  }
+
+  /** How often a buffer's memory has moved or gone: what was recorded before may use memory that is no longer there. */
+  uint64_t moves() const { return moves_; }
 
  private:
   void check_alive() const {
@@ -101,6 +108,7 @@ class Backend {
   Device* device_ = nullptr;
   DeviceInfo info_{};
   std::chrono::milliseconds watchdog_;
+  uint64_t moves_ = 0;
   bool lost_ = false;  // after which no function of the table is called
 };
 

@@ -33,16 +33,24 @@ constexpr uint32_t kBackendAbi = 5;
 
 struct Device;
 
+/** Operations that a device has recorded; made by BackendApi::graph_end. */
+struct Graph;
+
 struct DeviceOptions {
   int32_t threads;    // CPU worker threads; 0: one per processor
   DType activations;  // of a card: kF16 or kBF16, the type of its weights too; a CPU's are float whatever this says
 };
+
+/** DeviceInfo::image_batch of the CPU: enough rows to keep the weights' conversion cheap. */
+constexpr int32_t kCpuImageBatch = 4;
 
 struct DeviceInfo {
   char detail[64];  // the vector path of a CPU, the name of a card
   int32_t threads;
   int32_t activation_bytes;  // bytes of one activation
   int32_t head_dim_most;     // widest attention head that its kernels take
+  int32_t graphs;            // 1: it records operations; 0: the functions of graphs are null
+  int32_t image_batch;       // images that go through the vision tower together, at most
 };
 
 /** One part of a weight as it lies in a file: row-major (out, in), no alignment promised. */
@@ -89,6 +97,14 @@ struct BackendApi {
   /** The parts' bytes stay valid until weight_release: a CPU uses them where they lie. */
   int32_t (*weight_import)(Device* device, const WeightPart* parts, int32_t n, WeightLayout layout, Weight** weight);
   void (*weight_release)(Device* device, Weight* weight);
+
+  /** From here to graph_end operations are recorded instead of run, and no other function is called. */
+  int32_t (*graph_begin)(Device* device);
+  /** Ends the recording, also where it fails. `keep` 0: what was recorded is forgotten, and `graph` becomes null. */
+  int32_t (*graph_end)(Device* device, int32_t keep, Graph** graph);
+  /** Runs what was recorded. 0 in `launched`: memory of the device's own has moved since; nothing has run or ever will. */
+  int32_t (*graph_launch)(Device* device, const Graph* graph, int32_t* launched);
+  void (*graph_release)(Device* device, Graph* graph);
 
 #define HIMAP_OPERATION(name, Params) int32_t (*name)(Device* device, const Params* params);
   HIMAP_OPERATIONS(HIMAP_OPERATION)

@@ -104,7 +104,7 @@ StepOutput Engine::step(const StepInput& input, uint64_t ticket, const OnTokens&
 
 int64_t engine_workspace_bytes(const ModelConfig& config, int64_t rows, int64_t images) {
   constexpr int64_t kActivation = sizeof(float);  // of the CPU
-  return Vision::workspace_bytes(config, images, kActivation) + Decoder::workspace_bytes(config, rows, kActivation);
+  return Vision::workspace_bytes(config, images, kCpuImageBatch, kActivation) + Decoder::workspace_bytes(config, rows, kActivation);
 }
 
 }  // namespace himap

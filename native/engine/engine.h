@@ -50,6 +50,10 @@ class Engine {
    */
   StepOutput step(const StepInput& input, uint64_t ticket, const OnTokens& on_tokens = nullptr);
 
+  /** What has been recorded and replayed of decode steps, and of the vision tower. */
+  const GraphCounts& decode_graphs() const { return decoder_.graph_counts(); }
+  const GraphCounts& vision_graphs() const { return vision_.graph_counts(); }
+
   /** Every step with a ticket up to this one ends early with ERR_ABORTED. Any thread. */
   void interrupt(uint64_t ticket) { interrupted_.store(ticket); }
 

@@ -7,7 +7,8 @@ namespace himap {
 
 Vision::Vision(Backend& backend, const Model& model)
     : backend_(backend), model_(model), pixels_(backend), rows_(backend), normed_(backend), qkv_(backend),
-      attention_(backend), ffn_(backend), patches_(backend), features_(backend), cu_rows_(backend), index_(backend) {}
+      attention_(backend), ffn_(backend), patches_(backend), features_(backend), cu_rows_(backend), index_(backend),
+      graphs_(backend) {}
 
 void Vision::encode(const std::vector<StepImage>& images, void* features, std::vector<StepImageResult>& results,
                     const std::function<void()>& check) {
@@ -32,7 +33,7 @@ void Vision::encode(const std::vector<StepImage>& images, void* features, std::v
     chunk.push_back(&images[i]);
     outputs.push_back(output);
     chunk_results.push_back(&results[i]);
-    if (chunk.size() == kImagesAtOnce) flush();
+    if (static_cast<int64_t>(chunk.size()) == backend_.info().image_batch) flush();
   }
   flush();
   for (size_t i = 0; i < images.size(); ++i) {
@@ -47,31 +48,74 @@ void Vision::encode_chunk(const std::vector<const StepImage*>& images, const std
                           const std::vector<StepImageResult*>& results, const std::function<void()>& check) {
   const ModelConfig& config = model_.config;
   const VisionConfig& vision = config.vision;
-  const VisionWeights& weights = model_.vision;
   const auto n = static_cast<int64_t>(images.size());
   const int64_t per_image = vision.patches() + 1;  // class row first
   const int64_t rows = n * per_image;
-  const int64_t width = vision.hidden;
+  const int64_t tokens = config.image_tokens;
   const int64_t activation = backend_.info().activation_bytes;
   const auto room = [&](Buffer& buffer, int64_t row_count, int64_t columns) {
-    return buffer.reserve(static_cast<size_t>(row_count * columns * activation));
+    buffer.reserve(static_cast<size_t>(row_count * columns * activation));
   };
+  room(rows_, rows, vision.hidden);
+  room(normed_, rows, vision.hidden);
+  room(qkv_, rows, 3 * vision.hidden);
+  room(attention_, rows, vision.hidden);
+  room(ffn_, rows, vision.ffn);
+  room(features_, n * tokens, config.hidden);
 
   const int64_t pixel_count = 3 * vision.image_size * vision.image_size;
   std::vector<float> all_pixels;
   all_pixels.reserve(static_cast<size_t>(n * pixel_count));
   for (const StepImage* image : images) all_pixels.insert(all_pixels.end(), image->pixels.begin(), image->pixels.end());
-  const float* pixels = pixels_.upload(all_pixels);
-
+  pixels_.upload(all_pixels);
   std::vector<int32_t> cu_rows;
   for (int64_t i = 0; i <= n; ++i) cu_rows.push_back(static_cast<int32_t>(i * per_image));
-  const int32_t* device_cu_rows = cu_rows_.upload(cu_rows);
+  cu_rows_.upload(cu_rows);
+  if (!vision.keep_class) {
+    room(patches_, n * tokens, vision.hidden);
+    std::vector<int32_t> index;
+    for (int64_t row = 0; row < rows; ++row) {
+      if (row % per_image != 0) index.push_back(static_cast<int32_t>(row));
+    }
+    index_.upload(index);
+  }
 
-  void* h = room(rows_, rows, width);                    // (rows, width) residual stream
-  void* x = room(normed_, rows, width);                  // (rows, width)
-  void* qkv = room(qkv_, rows, 3 * width);               // (rows, 3 width)
-  void* attention = room(attention_, rows, width);       // (rows, width)
-  void* ffn = room(ffn_, rows, vision.ffn);              // (rows, ffn)
+  graphs_.run({n, 0}, [&](const std::function<void()>& between) { tower(n, between); }, check);
+
+  const Buffer& patches = vision.keep_class ? rows_ : patches_;
+  for (int64_t i = 0; i < n; ++i) {
+    if (!images[static_cast<size_t>(i)]->return_vision) continue;
+    std::vector<float>& out = results[static_cast<size_t>(i)]->vision;
+    out.resize(static_cast<size_t>(tokens * vision.hidden));
+    backend_.download_activations(out.data(),
+                 static_cast<const void*>(patches.as<char>() + i * tokens * vision.hidden * activation), tokens * vision.hidden);
+  }
+
+  // One product for each run of images whose features lie side by side.
+  const int64_t image_bytes = tokens * config.hidden * activation;
+  for (int64_t first = 0, end; first < n; first = end) {
+    for (end = first + 1; end < n && outputs[static_cast<size_t>(end)] == outputs[static_cast<size_t>(first)] + (end - first) * image_bytes;) ++end;
+    backend_.run(&BackendApi::linear,
+                 LinearParams{.x = features_.as<char>() + first * image_bytes, .weight = model_.vision.projector2.get(),
+                              .maybe_bias = model_.vision.projector2_bias.as<float>(), .maybe_residual = nullptr,
+                              .y = outputs[static_cast<size_t>(first)], .rows = (end - first) * tokens, .phase = Phase::kPrefill,
+                              .epilogue = Epilogue::kNone});
+  }
+}
+
+void Vision::tower(int64_t images, const std::function<void()>& between) {
+  const ModelConfig& config = model_.config;
+  const VisionConfig& vision = config.vision;
+  const VisionWeights& weights = model_.vision;
+  const int64_t per_image = vision.patches() + 1;
+  const int64_t rows = images * per_image;
+  const int64_t width = vision.hidden;
+  const int64_t activation = backend_.info().activation_bytes;
+  void* h = rows_.as<void>();               // (rows, width) residual stream
+  void* x = normed_.as<void>();             // (rows, width)
+  void* qkv = qkv_.as<void>();              // (rows, 3 width)
+  void* attention = attention_.as<void>();  // (rows, width)
+  void* ffn = ffn_.as<void>();              // (rows, ffn)
 
   const auto layer_norm = [&](const void* from, const NormWeights& norm, void* to) {
     backend_.run(&BackendApi::norm, NormParams{.x = from, .weight = norm.weight.as<float>(), .maybe_bias = norm.bias.as<float>(),
@@ -85,18 +129,18 @@ void Vision::encode_chunk(const std::vector<const StepImage*>& images, const std
   };
 
   backend_.run(&BackendApi::patch_embed,
-               PatchEmbedParams{.pixels = pixels, .weight = weights.patches.get(), .class_row = weights.class_row.as<float>(),
-                                .position_rows = weights.position_rows.as<float>(), .y = h, .images = n,
+               PatchEmbedParams{.pixels = pixels_.as<float>(), .weight = weights.patches.get(), .class_row = weights.class_row.as<float>(),
+                                .position_rows = weights.position_rows.as<float>(), .y = h, .images = images,
                                 .side = static_cast<int32_t>(vision.image_size), .patch = static_cast<int32_t>(vision.patch_size),
                                 .width = static_cast<int32_t>(width)});
   layer_norm(h, weights.pre_norm, h);
   for (const VisionLayer& layer : weights.layers) {
-    check();
+    between();
     layer_norm(h, layer.norm1, x);
     linear(x, layer.qkv, layer.qkv_bias, nullptr, qkv, rows, Epilogue::kNone);
     const auto head_dim = static_cast<int32_t>(width / vision.heads);
     backend_.run(&BackendApi::attention_prefill,
-                 AttentionPrefillParams{.qkv = qkv, .y = attention, .cu_rows = device_cu_rows, .sequences = static_cast<int32_t>(n),
+                 AttentionPrefillParams{.qkv = qkv, .y = attention, .cu_rows = cu_rows_.as<int32_t>(), .sequences = static_cast<int32_t>(images),
                                         .max_rows = static_cast<int32_t>(per_image), .heads = static_cast<int32_t>(vision.heads),
                                         .kv_heads = static_cast<int32_t>(vision.heads), .head_dim = head_dim,
                                         .scale = 1.0f / std::sqrt(static_cast<float>(head_dim)), .causal = false,
@@ -106,40 +150,22 @@ void Vision::encode_chunk(const std::vector<const StepImage*>& images, const std
     linear(x, layer.fc1, layer.fc1_bias, nullptr, ffn, rows, vision.quick_gelu ? Epilogue::kQuickGelu : Epilogue::kGelu);
     linear(ffn, layer.fc2, layer.fc2_bias, h, h, rows, Epilogue::kNone);
   }
-  check();
+  between();
 
   // The class row is dropped unless the family keeps it.
-  const int64_t tokens = config.image_tokens;
-  const void* patches = h;
+  const int64_t kept = images * config.image_tokens;
   if (!vision.keep_class) {
-    std::vector<int32_t> index;
-    for (int64_t row = 0; row < rows; ++row) {
-      if (row % per_image != 0) index.push_back(static_cast<int32_t>(row));
-    }
-    GatherParams gather{.index = index_.upload(index), .rows = n * tokens, .n = 1, .arrays = {}};
-    gather.arrays[0] = {h, room(patches_, n * tokens, width), width * activation};
+    GatherParams gather{.index = index_.as<int32_t>(), .rows = kept, .n = 1, .arrays = {}};
+    gather.arrays[0] = {h, patches_.as<void>(), width * activation};
     backend_.run(&BackendApi::gather, gather);
-    patches = patches_.as<void>();
   }
-  for (int64_t i = 0; i < n; ++i) {
-    if (!images[static_cast<size_t>(i)]->return_vision) continue;
-    std::vector<float>& out = results[static_cast<size_t>(i)]->vision;
-    out.resize(static_cast<size_t>(tokens * width));
-    backend_.download_activations(out.data(),
-                 static_cast<const void*>(static_cast<const char*>(patches) + i * tokens * width * activation), tokens * width);
-  }
-
-  void* projected = room(features_, n * tokens, config.hidden);
-  linear(patches, weights.projector1, weights.projector1_bias, nullptr, projected, n * tokens, Epilogue::kGelu);
-  for (int64_t i = 0; i < n; ++i) {
-    linear(static_cast<char*>(projected) + i * tokens * config.hidden * activation, weights.projector2,
-           weights.projector2_bias, nullptr, outputs[static_cast<size_t>(i)], tokens, Epilogue::kNone);
-  }
+  linear(vision.keep_class ? h : patches_.as<void>(), weights.projector1, weights.projector1_bias, nullptr, features_.as<void>(), kept,
+         Epilogue::kGelu);
 }
 
-int64_t Vision::workspace_bytes(const ModelConfig& config, int64_t images, int64_t activation_bytes) {
+int64_t Vision::workspace_bytes(const ModelConfig& config, int64_t images, int64_t at_once, int64_t activation_bytes) {
   const VisionConfig& vision = config.vision;
-  const int64_t n = std::min(images, kImagesAtOnce);
+  const int64_t n = std::min(images, at_once);
   const int64_t rows = n * (vision.patches() + 1);
   const int64_t per_row = 6 * vision.hidden + vision.ffn;
   const int64_t per_token = vision.hidden + config.hidden;

@@ -1,5 +1,6 @@
 // The engine on the CUDA backend, where the host's SIMT machine is the card: bits that depend neither on the company nor on
 // a cut that cuts nothing, prompts and decode rows in one step, and errors that come back as codes.
+#include <cstdlib>
 #include <memory>
 
 #include "native/engine/engine.h"
@@ -9,7 +10,10 @@
 namespace himap::test {
 namespace {
 
-std::unique_ptr<Engine> open_engine(int64_t pages) {
+/** `graphs`: "on", "off", or "refuse" for a driver that makes none. */
+std::unique_ptr<Engine> open_engine(int64_t pages, const std::string& graphs = "on") {
+  setenv("HIMAP_CUDA_GRAPHS", graphs == "off" ? "off" : "on", 1);
+  setenv("HIMAP_SHIM_GRAPHS", graphs == "refuse" ? "refuse" : "", 1);
   static const MemoryFile weights(tiny_weights());
   EngineOptions options;
   options.library_folder = HIMAP_SHIM_FOLDER;
@@ -119,6 +123,44 @@ TEST("a study, and what cannot be had") {
   CHECK_EQ(results[0].colsum.size(), static_cast<size_t>(kTinyLayers));
   CHECK_FAILS(open_engine(int64_t{1} << 45), Code::ERR_OUT_OF_MEMORY);
   CHECK(same(results[0], step(*engine, {sequence})[0]));
+}
+
+/** Prompts that go on beside each other, rows that join and leave, pictures one and two at a time; what came out. */
+std::vector<StepResult> busy_day(Engine& engine) {
+  std::vector<StepResult> all;
+  const auto take = [&](std::vector<StepSequence> sequences) {
+    for (StepResult& result : step(engine, std::move(sequences))) all.push_back(std::move(result));
+  };
+  take({prompt(0, 4)});
+  take({prompt(1, 5), prompt(2, 3), prompt(3, 6)});
+  for (int32_t i = 0; i < 4; ++i) take({tiny_decode(5 + i, 3, 0), tiny_decode(9, 1, static_cast<int32_t>(kTinyPages))});
+  std::vector<StepSequence> many;
+  for (int32_t i = 0; i < 9; ++i) many.push_back(prompt(i, 4));  // more rows than before: buffers move
+  take(many);
+  take({prompt(4, 4), tiny_decode(7, 4, 0)});
+  take({tiny_decode(7, 4, 0)});
+  return all;
+}
+
+TEST("graphs: the bits are those of no graphs, where a driver refuses them too") {
+  const std::unique_ptr<Engine> off = open_engine(10 * kTinyPages, "off"), on = open_engine(10 * kTinyPages, "on"),
+                                refused = open_engine(10 * kTinyPages, "refuse");
+  const std::vector<StepResult> right = busy_day(*off);
+  const std::vector<StepResult> refusing = busy_day(*refused);  // while the driver still refuses
+  setenv("HIMAP_SHIM_GRAPHS", "", 1);
+  const std::vector<StepResult> got = busy_day(*on);
+  CHECK_EQ(got.size(), right.size());
+  for (size_t i = 0; i < right.size(); ++i) {
+    CHECK(same(got[i], right[i]));
+    CHECK(same(refusing[i], right[i]));
+  }
+  CHECK_EQ(off->decode_graphs().replayed + off->decode_graphs().recorded + off->vision_graphs().recorded, 0);
+  CHECK(off->decode_graphs().direct == 0);  // not even looked for
+  CHECK(on->decode_graphs().recorded >= 4 && on->decode_graphs().replayed > on->decode_graphs().recorded);
+  CHECK(on->vision_graphs().recorded >= 1 && on->vision_graphs().replayed >= 1);
+  CHECK_EQ(on->decode_graphs().refused + on->vision_graphs().refused, 0);
+  CHECK(refused->decode_graphs().refused >= 3 && refused->vision_graphs().refused == 1);
+  CHECK_EQ(refused->decode_graphs().recorded + refused->decode_graphs().replayed, 0);
 }
 
 }  // namespace

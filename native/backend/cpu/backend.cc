@@ -56,6 +56,8 @@ int32_t open(const DeviceOptions* options, Device** device, DeviceInfo* info, ch
       info->threads = threads;
       info->activation_bytes = sizeof(float);
       info->head_dim_most = INT32_MAX;
+      info->graphs = 0;
+      info->image_batch = kCpuImageBatch;
     }
   });
 }
@@ -182,6 +184,10 @@ constexpr BackendApi kApi = {
     .poll = poll,
     .weight_import = weight_import,
     .weight_release = weight_release,
+    .graph_begin = nullptr,  // a call costs less than what a graph would save
+    .graph_end = nullptr,
+    .graph_launch = nullptr,
+    .graph_release = nullptr,
 #define HIMAP_OPERATION(name, Params) .name = entry<Device, Params, name>,
     HIMAP_OPERATIONS(HIMAP_OPERATION)
 #undef HIMAP_OPERATION

@@ -15,7 +15,8 @@ namespace himap {
 /** Memory of the device that grows to the largest that was asked for; its contents are lost when it grows. */
 class Workspace {
  public:
-  explicit Workspace(Runtime& runtime) : runtime_(runtime) {}
+  /** `moves` counts how often memory moves that a recorded graph may use. */
+  Workspace(Runtime& runtime, uint64_t& moves) : runtime_(runtime), moves_(moves) {}
   ~Workspace() { clear(); }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
@@ -25,7 +26,9 @@ class Workspace {
   T* reserve(int64_t elements, bool zeroed = false) {
     const size_t bytes = static_cast<size_t>(elements) * sizeof(T);
     if (bytes > bytes_) {
+      require(!runtime_.recording(), Code::ERR_INTERNAL, "[graph] a workspace must not grow while operations are recorded");
       clear();
+      ++moves_;
       memory_ = runtime_.allocate(bytes);
       bytes_ = bytes;
       if (zeroed) runtime_.zero(memory_, bytes);
@@ -40,6 +43,7 @@ class Workspace {
   }
 
   Runtime& runtime_;
+  uint64_t& moves_;
   void* memory_ = nullptr;
   size_t bytes_ = 0;
 };
@@ -76,8 +80,8 @@ class Staging {
 
 struct Device : DeviceBase {
   explicit Device(DType activations)
-      : type(activations), staging(runtime), rows(runtime), partials(runtime), attention_partials(runtime),
-        attention_arrivals(runtime), arrivals(runtime) {
+      : type(activations), staging(runtime), rows(runtime, moves), partials(runtime, moves), attention_partials(runtime, moves),
+        attention_arrivals(runtime, moves), arrivals(runtime, moves) {
     linear_workspace = {partials.reserve<float>(kLinearPartials), arrivals.reserve<uint32_t>(kLinearArrivals, true)};
   }
   ~Device() {
@@ -86,11 +90,18 @@ struct Device : DeviceBase {
 
   const DType type;  // of activations and weights: kF16 or kBF16
   Runtime runtime;
+  uint64_t moves = 0;  // of workspaces
   Staging staging;
   Workspace rows;  // patches, and parts of weights on their way
   Workspace partials, attention_partials, attention_arrivals, arrivals;
   LinearWorkspace linear_workspace{};
   std::set<void*> buffers;
+};
+
+/** Operations recorded by graph_begin and graph_end. */
+struct Graph {
+  Runtime::Graph* launches;
+  uint64_t moves;  // of the device's workspaces when they were recorded
 };
 
 /** A weight on the device. */

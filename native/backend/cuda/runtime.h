@@ -50,11 +50,22 @@ class Runtime {
   bool passed(Mark* mark);
   bool idle();
 
+  /** Launches recorded once, to be run by one call. */
+  struct Graph;
+  /** From here to end_recording launches are recorded and not run; nothing but launches may be asked for. */
+  void begin_recording();
+  /** Ends the recording, also when it throws; null where `keep` is false. */
+  Graph* end_recording(bool keep);
+  void launch(const Graph* graph);
+  void release_graph(Graph* graph);
+  bool recording() const { return recording_; }
+
   /** Throws what a launch or a call has returned, unless it is kNoError. */
   void check(device::DeviceError error, const char* where);
 
  private:
   device::Stream stream_{};
+  bool recording_ = false;
 };
 
 }  // namespace himap

@@ -16,6 +16,10 @@ struct Runtime::Mark {
   cudaEvent_t event;
 };
 
+struct Runtime::Graph {
+  cudaGraphExec_t executable;
+};
+
 std::string probe_device(std::string& detail) {
   int driver = 0;
   if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return "no NVIDIA driver was found on this machine";
@@ -51,7 +55,8 @@ void Runtime::check(device::DeviceError error, const char* where) {
   if (error == cudaSuccess) return;
   const std::string text = std::string("[") + where + "] CUDA reports " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error);
   cudaGetLastError();  // takes an error that does not stick
-  const cudaError_t left = stream_ ? cudaStreamQuery(stream_) : cudaSuccess;
+  // A stream that records cannot be asked, and nothing of what it records has run.
+  const cudaError_t left = stream_ && !recording_ ? cudaStreamQuery(stream_) : cudaSuccess;
   if (left != cudaSuccess && left != cudaErrorNotReady) fail(Code::ERR_DEVICE_LOST, text);
   fail(error == cudaErrorMemoryAllocation ? Code::ERR_OUT_OF_MEMORY : Code::ERR_INTERNAL, text);
 }
@@ -119,6 +124,33 @@ bool Runtime::passed(Mark* mark) {
   if (state == cudaErrorNotReady) return false;
   check(state, "upload");
   return true;
+}
+
+void Runtime::begin_recording() {
+  check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "graph");
+  recording_ = true;
+}
+
+Runtime::Graph* Runtime::end_recording(bool keep) {
+  recording_ = false;
+  cudaGraph_t recorded = nullptr;
+  const cudaError_t ended = cudaStreamEndCapture(stream_, &recorded);
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t error = ended != cudaSuccess || !keep ? ended : cudaGraphInstantiate(&executable, recorded, 0);
+  if (recorded) cudaGraphDestroy(recorded);
+  if (!keep) {
+    cudaGetLastError();  // the recording that is forgotten may have failed
+    return nullptr;
+  }
+  check(error, "graph");
+  return new Graph{executable};
+}
+
+void Runtime::launch(const Graph* graph) { check(cudaGraphLaunch(graph->executable, stream_), "graph"); }
+
+void Runtime::release_graph(Graph* graph) {
+  cudaGraphExecDestroy(graph->executable);
+  delete graph;
 }
 
 bool Runtime::idle() {
