@@ -34,6 +34,9 @@ export const generateDefaults = {
   timeoutMs: 3_600_000,
 } as const;
 
+/** Of `himap batch`: crashes of the process with an item alone in flight after which it is not tried again. */
+export const maxCrashes = 2;
+
 /** Of `plan`. */
 export const planDefaults = { images: 1, promptTokens: 64, maxTokens: 512, n: 1 } as const;
 
@@ -72,6 +75,13 @@ export const limits = {
   priority: 100,
   /** Milliseconds of waiting that a level of priority is worth. */
   ageingMs: 10_000,
+  /** Jobs of one batch that are taken and not yet read. */
+  inFlight: 65_536,
+  /** Bytes of one line of a job file, and of a results file. */
+  jobLineBytes: 8_000_000,
+  resultLineBytes: 64_000_000,
+  /** UTF-16 units of an item's id. */
+  idCharacters: 1024,
   /** Requests whose pictures may be read, or lie decoded, while they wait for the engine. */
   preparedAhead: 32,
   /** Prefill rows of one step, beyond its first prompt, and images that pass the vision tower, beyond those of the first. */

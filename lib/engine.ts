@@ -1,12 +1,14 @@
 /** The engine that users hold: each public call is checked, made a work, and handed to the runner. */
 
+import { BatchStream } from "./batch/stream.js";
 import { adoptError } from "./binding/load.js";
 import { CallSite } from "./call-site.js";
-import { generateDefaults } from "./defaults.js";
+import { generateDefaults, limits } from "./defaults.js";
 import { HimapError } from "./errors.cjs";
 import { GenerationStream, type GenerationControls } from "./generation.js";
 import { demandOf, type Model } from "./model.js";
 import { countFlops } from "./pruning/flops.js";
+import { checkBatch } from "./request/batch.js";
 import { checkGenerate } from "./request/generate.js";
 import { checkEncode, checkForward, checkIds, checkPlan, checkText } from "./request/study.js";
 import { publicStage } from "./result.js";
@@ -18,8 +20,8 @@ import type { Work } from "./schedule/work.js";
 import { metricsText } from "./stats/prometheus.js";
 import { Recorder } from "./stats/recorder.js";
 import type {
-  Engine, EngineStats, ForwardInput, ForwardOptions, ForwardResult, GenerateOptions, Generation, ImageEmbedding, ImageInput, Message,
-  ModelInfo, Plan, PlanJob,
+  Batch, BatchOptions, Engine, EngineStats, ForwardInput, ForwardOptions, ForwardResult, GenerateOptions, Generation,
+  ImageEmbedding, ImageInput, Job, Message, ModelInfo, Plan, PlanJob,
 } from "./types.js";
 import { abortedError, timeoutError, watch } from "./watch.js";
 
@@ -95,6 +97,11 @@ export class ModelEngine implements Engine {
       settled.fail(adoptError(cause));
     }
     return controls.generation;
+  }
+
+  batch<K>(jobs: Iterable<Job<K>> | AsyncIterable<Job<K>>, options?: BatchOptions): Batch<K> {
+    this.#checkAlive("batch");
+    return new BatchStream(this, checkBatch<K>(jobs, options, this.#model.maxBatch + limits.preparedAhead));
   }
 
   async forward(input: string | Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult> {

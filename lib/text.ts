@@ -26,6 +26,14 @@ export function millisecondsText(ms: number): string {
   return ms >= 999.5 ? `${(ms / 1000).toPrecision(3)} s` : `${ms >= 99.95 ? ms.toFixed(0) : ms.toPrecision(ms >= 1 ? 3 : 2)} ms`;
 }
 
+/** A length of time as people say it: `43 s`, `5 min 43 s`, `2 h 5 min`. */
+export function durationText(ms: number): string {
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+}
+
 /** Operations in three figures: `1.18 GFLOP`. */
 export function flopsText(flops: number): string {
   const [scale, unit] = flops >= 0.9995e12 ? [1e12, "TFLOP"] : flops >= 0.9995e9 ? [1e9, "GFLOP"] : [1e6, "MFLOP"];

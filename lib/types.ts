@@ -301,6 +301,58 @@ export interface Generation extends AsyncIterable<Delta>, PromiseLike<Result>, A
   textStream(): ReadableStream<string>;
 }
 
+/** One request of `Engine.batch`, under a key of yours that its outcome carries. */
+export interface Job<K> {
+  key: K;
+  messages: string | Message[];
+  options?: GenerateOptions;
+}
+
+/** How a job ended. */
+export type Outcome<K> = { key: K; ok: true; value: Result } | { key: K; ok: false; error: HimapError };
+
+export interface BatchOptions {
+  /** Outcomes in the order of the jobs, instead of as they finish; a slow one then holds up those behind it. Default false. */
+  ordered?: boolean;
+  /**
+   * Jobs taken from the input whose outcomes have not been read yet, at most, 1 to 65,536. Default: the engine's `maxBatch`,
+   * and as many as it prepares ahead.
+   */
+  maxInFlight?: number;
+  /** Ends the jobs under way, each with ERR_ABORTED, and then the batch. */
+  signal?: AbortSignal;
+}
+
+/** Of a batch so far. */
+export interface BatchStats {
+  /** Jobs that ended well, and those that failed. */
+  done: number;
+  failed: number;
+  /** Jobs under way, and outcomes that wait to be read. */
+  inFlight: number;
+  unread: number;
+  /** Of the jobs done: tokens of prompts (image tokens included) and of answers. */
+  promptTokens: number;
+  completionTokens: number;
+  /** Of the jobs done: image tokens before the first cut, and those left behind the last one. */
+  imageTokens: number;
+  keptImageTokens: number;
+  /** Since the first outcome was asked for, until the last one had been read. */
+  elapsedMs: number;
+  requestsPerSecond: number;
+  completionTokensPerSecond: number;
+}
+
+/**
+ * Outcomes of many jobs, to be iterated once. Nothing runs before the first is asked for. A job that fails is an outcome
+ * and ends nothing else; what rejects is the end of the whole: a signal (ERR_ABORTED), an input that cannot be read
+ * (ERR_INVALID_ARG), or an engine that is gone (ERR_DISPOSED, ERR_DEVICE_LOST), each after the outcomes of what was under
+ * way. Leaving the loop early aborts what runs and closes the input.
+ */
+export interface Batch<K> extends AsyncIterable<Outcome<K>> {
+  readonly stats: BatchStats;
+}
+
 export interface ForwardInput {
   /** Token ids; -200 stands where an image goes, once per image. */
   ids: ArrayLike<number>;
@@ -410,6 +462,11 @@ export interface Engine extends AsyncDisposable {
   readonly disposed: boolean;
   /** Answers a conversation; a bare string is one user message without a picture. */
   generate(messages: string | Message[], options?: GenerateOptions): Generation;
+  /**
+   * Answers many conversations, taken from `jobs` as their outcomes are read (back-pressure).
+   * @throws HimapError ERR_INVALID_ARG, ERR_DISPOSED
+   */
+  batch<K>(jobs: Iterable<Job<K>> | AsyncIterable<Job<K>>, options?: BatchOptions): Batch<K>;
   /** One prefill, for study and tests. */
   forward(input: string | Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult>;
   encodeImage(image: ImageInput, options?: { imageAspectRatio?: ImageAspectRatio; autoOrient?: boolean; signal?: AbortSignal }): Promise<ImageEmbedding>;

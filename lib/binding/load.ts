@@ -94,6 +94,7 @@ function adoptModule(native: NativeModule): NativeModule {
     memoryOf: adopting(native.memoryOf),
     backends: adopting(native.backends),
     deviceMemory: adopting(native.deviceMemory),
+    lockFile: adopting(native.lockFile),
     preprocess: adoptingAsync(native.preprocess),
     open: async (...args) => adoptEngine(await open(...args)),
   };

@@ -272,6 +272,8 @@ export interface NativeModule {
    * `undefined` where it is not known. Asking a card wakes it, which takes a moment.
    */
   deviceMemory(backend: BackendName): DeviceMemory | undefined;
+  /** Takes an open file for this process alone; false where another has it. Closing it, or the process's end, gives it back. */
+  lockFile(file: { descriptor: number }): boolean;
   /** Resize, pad or crop and normalise on the module's own threads. */
   preprocess(job: PreprocessJob): Promise<Preprocessed>;
   /**

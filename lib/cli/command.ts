@@ -43,6 +43,16 @@ export interface Terminal {
   readonly columns: number;
   /** Fires on Ctrl-C, on SIGTERM, and when the reader of standard output has gone. */
   readonly signal: AbortSignal;
+  /**
+   * For a command that can finish what it has begun: the first Ctrl-C or SIGTERM then fires the signal that this returns,
+   * with a `Stop` as its reason, and only the next one `signal`.
+   */
+  drain(): AbortSignal;
+}
+
+/** Why a run was stopped from outside, and the exit code that this gives. */
+export class Stop {
+  constructor(readonly exitCode: number) {}
 }
 
 export interface Command<O extends OptionRules = OptionRules> {

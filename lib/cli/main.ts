@@ -6,23 +6,19 @@ import { once } from "node:events";
 import { describe } from "../check.js";
 import { HimapError } from "../errors.cjs";
 import { packageVersion } from "../package.js";
+import { batch } from "./batch.js";
 import { build } from "./build.js";
-import { commandHelp, readArguments, UsageError, type Command, type Terminal } from "./command.js";
+import { commandHelp, readArguments, Stop, UsageError, type Command, type Terminal } from "./command.js";
 import { demo } from "./demo.js";
 import { doctorCommand } from "./doctor.js";
 import { inspectCommand } from "./inspect.js";
 import { run } from "./run.js";
 import { weightsConvert, weightsVerify } from "./weights.js";
 
-const commands: readonly Command[] = [run, demo, inspectCommand, weightsConvert, weightsVerify, doctorCommand, build];
+const commands: readonly Command[] = [run, batch, demo, inspectCommand, weightsConvert, weightsVerify, doctorCommand, build];
 
 /** Exit codes beside 0. A run stopped by a signal ends with 128 and the signal's number, as a shell reports it. */
 const exitCodes = { failure: 1, usage: 2, SIGINT: 130, SIGTERM: 143 } as const;
-
-/** Why a run was stopped from outside, and the exit code that this gives. */
-class Stop {
-  constructor(readonly exitCode: number) {}
-}
 
 function helpText(): string {
   const width = Math.max(...commands.map(({ name }) => name.length)) + 2;
@@ -40,8 +36,17 @@ function helpText(): string {
 function openTerminal(): Terminal {
   const { stdout, stderr } = process;
   const stop = new AbortController();
-  // A signal that comes again ends the process as usual, for these are only heard once.
-  for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => stop.abort(new Stop(exitCodes[name])));
+  let draining: AbortController | undefined;
+  // What has been told to stop is ended by the next signal as usual, for each is only heard once.
+  const listen = (name: "SIGINT" | "SIGTERM"): unknown =>
+    process.once(name, () => {
+      const reason = new Stop(exitCodes[name]);
+      if (!draining || draining.signal.aborted) return stop.abort(reason);
+      draining.abort(reason);
+      listen(name);
+    });
+  listen("SIGINT");
+  listen("SIGTERM");
   // A reader that has seen enough, like `head`, is no failure.
   stdout.on("error", (error: NodeJS.ErrnoException) => stop.abort(error.code === "EPIPE" ? new Stop(0) : error));
   stderr.on("error", () => undefined);
@@ -54,6 +59,7 @@ function openTerminal(): Terminal {
     isTerminal: { output: stdout.isTTY === true, error: stderr.isTTY === true },
     columns: Math.max(40, stdout.columns ?? 100),
     signal: stop.signal,
+    drain: () => (draining ??= new AbortController()).signal,
   };
 }
 

@@ -15,6 +15,12 @@ export interface ProgressBar {
   end(): void;
 }
 
+/** `[======                  ]` */
+export function barText(part: number, whole: number): string {
+  const full = Math.round((whole > 0 ? Math.min(1, part / whole) : 0) * cells);
+  return `[${"=".repeat(full)}${" ".repeat(cells - full)}]`;
+}
+
 export function progressBar(terminal: Terminal, label: string, now: () => number = () => performance.now()): ProgressBar {
   const started = now();
   let drawn: number | undefined;
@@ -23,8 +29,7 @@ export function progressBar(terminal: Terminal, label: string, now: () => number
       const at = now();
       if (!terminal.isTerminal.error || at - started < patience || (drawn !== undefined && at - drawn < interval)) return;
       drawn = at;
-      const full = Math.round((total > 0 ? Math.min(1, loaded / total) : 0) * cells);
-      terminal.note(`\r\x1b[K${label} [${"=".repeat(full)}${" ".repeat(cells - full)}] ${bytesText(loaded)} of ${bytesText(total)}`);
+      terminal.note(`\r\x1b[K${label} ${barText(loaded, total)} ${bytesText(loaded)} of ${bytesText(total)}`);
     },
     end() {
       if (drawn !== undefined) terminal.note("\r\x1b[K");

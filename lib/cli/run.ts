@@ -5,54 +5,21 @@ import { phrase } from "../check.js";
 import { HimapError } from "../errors.cjs";
 import { renderHeatmap } from "../image/heatmap.js";
 import { load } from "../load.js";
+import { conversationOf } from "../prompt/conversation.js";
 import { printable } from "../text.js";
-import type { Engine, GenerateOptions, ImageInput, LoadOptions, Message, Result } from "../types.js";
-import { defineCommand, UsageError, type Arguments, type Terminal } from "./command.js";
+import type { Engine, GenerateOptions, Message, Result } from "../types.js";
+import { defineCommand, UsageError, type Terminal } from "./command.js";
+import { answerRules, generateOptionsOf, loadOptionsOf, loadRules } from "./options.js";
 import { jsonText, statisticsText, writeOutput } from "./output.js";
 import { progressBar } from "./progress.js";
-import { pruningHelp, readPruning } from "./pruning.js";
 
 const options = {
-  pruning: { kind: "text", value: "POLICY", help: `${pruningHelp} (default none)` },
-  cache: {
-    kind: "text", value: "MODE",
-    help: "frozen (default) decides once what to keep; redecide anew for each token, at the cost of a whole prefill each",
-  },
+  ...answerRules,
+  logprobs: { kind: "number", value: "N", help: "with --json: this many alternatives of each token" },
   json: { kind: "flag", help: "the whole result as one JSON object on standard output, and nothing else" },
   heatmap: { kind: "text", value: "FILE", help: "write a PNG of what each cut kept and how it scored the patches" },
-  maxTokens: { kind: "number", value: "N", help: "tokens answered at most (default 512)" },
-  minTokens: { kind: "number", value: "N", help: "no end before so many tokens (default 0)" },
-  temperature: { kind: "number", value: "T", help: "0 (default) is greedy" },
-  topP: { kind: "number", value: "P", help: "sample from the likeliest tokens of this probability together (default 1)" },
-  topK: { kind: "number", value: "N", help: "sample from this many (default 0: no limit)" },
-  minP: { kind: "number", value: "P", help: "drop tokens below this share of the likeliest one's probability (default 0)" },
-  seed: { kind: "number", value: "N", help: "of the sampler (default 0)" },
-  repetitionPenalty: { kind: "number", value: "F", help: "default 1" },
-  presencePenalty: { kind: "number", value: "F", help: "default 0" },
-  frequencyPenalty: { kind: "number", value: "F", help: "default 0" },
-  stop: { kind: "texts", value: "TEXT", help: "ends the answer and is not part of it; may be given several times" },
-  logprobs: { kind: "number", value: "N", help: "with --json: this many alternatives of each token" },
-  system: { kind: "text", value: "TEXT", help: "system message" },
-  timeoutMs: { kind: "number", value: "MS", help: "fail after so many milliseconds" },
-  imageAspectRatio: { kind: "text", value: "HOW", help: "pad or crop to a square (default: what the checkpoint says)" },
-  autoOrient: { kind: "flag", help: "turn the picture as its EXIF orientation says" },
-  template: { kind: "text", value: "NAME", help: "auto (default), vicuna_v1, llava_v1 or hf" },
-  device: { kind: "text", value: "NAME", help: "auto (default), cpu or cuda" },
-  threads: { kind: "number", value: "N", help: "worker threads (default: one per processor)" },
-  kvType: { kind: "text", value: "TYPE", help: "storage type of the KV cache: auto (default), f32, f16 or bf16" },
-  weights: { kind: "text", value: "HOW", help: "map (default) uses the files in place, copy reads them into memory" },
+  ...loadRules,
 } as const;
-
-const loadNames = ["imageAspectRatio", "template", "device", "threads", "kvType", "weights"] as const;
-const generateNames = [
-  "maxTokens", "minTokens", "temperature", "topP", "topK", "minP", "seed", "repetitionPenalty", "presencePenalty",
-  "frequencyPenalty", "stop", "logprobs", "timeoutMs", "autoOrient",
-] as const;
-
-type Given = Arguments<typeof options>["options"];
-
-const pick = (given: Given, names: readonly (keyof Given)[]): Given =>
-  Object.fromEntries(names.filter((name) => given[name] !== undefined).map((name) => [name, given[name]]));
 
 export const run = defineCommand({
   name: "run",
@@ -66,17 +33,15 @@ export const run = defineCommand({
   notes: ['For example: himap run ./llava-1.5-7b-hf photo.jpg "What is this?" --pruning himap --heatmap kept.png'],
   async run({ operands: [folder, source, prompt], options: given }, terminal) {
     if (given.heatmap !== undefined && source === "none") throw new UsageError(phrase("a picture for IMAGE", "--heatmap", source));
-    const pruning = given.pruning === undefined && given.cache === undefined ? undefined : readPruning(given.pruning ?? "none", "--pruning", given.cache);
+    const answering = generateOptionsOf(given);
     const image = source === "none" ? undefined : source === "-" ? await readInput(terminal.signal) : { path: source! };
 
     const bar = progressBar(terminal, "opening");
-    // The library checks every value and says what came, so what was typed is handed on as it is.
-    const loading = { ...pick(given, loadNames), signal: terminal.signal, onProgress: bar.update } as LoadOptions;
-    const engine = await load(folder!, loading).finally(() => bar.end());
+    const engine = await load(folder!, { ...loadOptionsOf(given), signal: terminal.signal, onProgress: bar.update }).finally(() => bar.end());
     try {
-      const result = await answer(engine, messagesOf(prompt!, image, given.system), {
-        ...(pick(given, generateNames) as GenerateOptions),
-        ...(pruning !== undefined && { pruning }),
+      const result = await answer(engine, conversationOf(prompt!, image ? [image] : [], given.system), {
+        ...answering,
+        ...(given.logprobs !== undefined && { logprobs: given.logprobs }),
         scores: given.heatmap !== undefined,
         signal: terminal.signal,
       }, given.json ? undefined : terminal);
@@ -91,12 +56,6 @@ export const run = defineCommand({
     }
   },
 });
-
-function messagesOf(prompt: string, image: ImageInput | undefined, system: string | undefined): Message[] {
-  const content: Message["content"] = image ? [{ type: "image", image }, { type: "text", text: prompt }] : prompt;
-  const question: Message = { role: "user", content };
-  return system === undefined ? [question] : [{ role: "system", content: system }, question];
-}
 
 /** Answers, and writes the pieces as they come where there is a terminal to write to. */
 async function answer(engine: Engine, messages: Message[], options: GenerateOptions, terminal: Terminal | undefined): Promise<Result> {

@@ -4,6 +4,7 @@
 #include "native/addon/addon_data.h"
 #include "native/addon/async.h"
 #include "native/addon/engine_object.h"
+#include "native/addon/file_lock.h"
 #include "native/addon/model_functions.h"
 #include "native/addon/preprocess.h"
 #include "kernels/kv_layout.h"
@@ -18,6 +19,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("memoryOf", Napi::Function::New<himap::guarded<himap::memory_of>>(env, "memoryOf"));
   exports.Set("backends", Napi::Function::New<himap::guarded<himap::backends>>(env, "backends"));
   exports.Set("deviceMemory", Napi::Function::New<himap::guarded<himap::device_memory>>(env, "deviceMemory"));
+  exports.Set("lockFile", Napi::Function::New<himap::guarded<himap::lock_file>>(env, "lockFile"));
   exports.Set("preprocess", Napi::Function::New<himap::guarded<himap::preprocess_image>>(env, "preprocess"));
   exports.Set("open", Napi::Function::New<himap::guarded<himap::open_engine>>(env, "open"));
   return exports;

@@ -290,6 +290,7 @@ export function fakeModule(options: FakeOptions = {}, engine = new FakeEngine(op
       bytes: new Uint8Array(3 * side * side).fill(pixels[0]!),
     }),
     open: async () => engine,
+    lockFile: () => true,
     memoryOf: () => ({ vectors: 0, workspace: 0 }),
     deviceMemory: () => ({ free: 2 ** 32, total: 2 ** 33 }),
   };

@@ -39,6 +39,7 @@ function fakeTerminal(output: boolean, columns = 60): Terminal & { text: string;
     isTerminal: { output, error: output },
     columns,
     signal: new AbortController().signal,
+    drain: () => new AbortController().signal,
   };
 }
 

@@ -22,6 +22,7 @@ async function run(command: Command, ...argv: string[]): Promise<string> {
     isTerminal: { output: false, error: false },
     columns: 100,
     signal: new AbortController().signal,
+    drain: () => new AbortController().signal,
   };
   await command.run(readArguments(command, argv)!, terminal);
   return out;

@@ -1,0 +1,156 @@
+/** The results file of a batch job: begun, taken up again, and appended to. */
+
+import { open, realpath, rename, unlink } from "node:fs/promises";
+import path from "node:path";
+
+import { HimapError } from "../errors.cjs";
+import { limits } from "../defaults.js";
+import { fileError, LineFile, readLines } from "./lines.js";
+import { checkSame, headerLine, readHeader, readRecord, recordLine, type Header, type ItemRecord } from "./records.js";
+
+const where = "--output";
+
+/** Characters that are written at once when a file is replaced. */
+const replaceBy = 1 << 16;
+
+/** A results file, open for this process alone: the journal's lock is held before it is opened. */
+export class Results {
+  readonly #file: LineFile;
+  /** By item: the hash that its record names. */
+  readonly #ended: Map<string, string>;
+  readonly #failed: Set<string>;
+
+  private constructor(file: LineFile, ended: Map<string, string>, failed: Set<string>) {
+    this.#file = file;
+    this.#ended = ended;
+    this.#failed = failed;
+  }
+
+  /**
+   * Begins a file that is not there or empty; takes up one that is there, and cuts off what a crash left of a line.
+   * @param retryFailed forget the failures, so that their items are run again
+   * @throws HimapError ERR_INVALID_ARG where it cannot be written, is something else, or was begun otherwise
+   */
+  static async open(output: string, header: Header, retryFailed: boolean): Promise<Results> {
+    let file = await LineFile.open(output, where);
+    try {
+      if (file.size === 0) {
+        await file.close();
+        await replace(output, [headerLine(header)]);
+        file = await LineFile.open(output, where);
+      }
+      const { ended, failed, end } = await read(file, header, path.basename(output));
+      if (end < file.size) await file.truncate(end);
+      if (!retryFailed || failed.size === 0) return new Results(file, ended, failed);
+      await replace(output, linesWithout(file, failed));
+      for (const key of failed) ended.delete(key);
+      await file.close();
+      file = await LineFile.open(output, where);
+      return new Results(file, ended, new Set());
+    } catch (cause) {
+      await file.close().catch(() => undefined);
+      throw cause;
+    }
+  }
+
+  /** Items that have ended, well or not, and those that failed. */
+  get ended(): number {
+    return this.#ended.size;
+  }
+  get failed(): number {
+    return this.#failed.size;
+  }
+
+  has(key: string): boolean {
+    return this.#ended.has(key);
+  }
+
+  /** The hash of the item as it was when it ended. */
+  jobOf(key: string): string | undefined {
+    return this.#ended.get(key);
+  }
+
+  async append(record: ItemRecord): Promise<void> {
+    const key = String(record.id);
+    if (this.#ended.has(key)) throw new HimapError("ERR_INTERNAL", `expected one record for item ${key} but received a second`);
+    this.#ended.set(key, record.job);
+    if (!record.ok) this.#failed.add(key);
+    await this.#file.append(recordLine(record));
+  }
+
+  sync(): Promise<void> {
+    return this.#file.sync();
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
+  }
+}
+
+/** Every record; `end` is where the last whole line ends. */
+async function read(file: LineFile, header: Header, name: string): Promise<{ ended: Map<string, string>; failed: Set<string>; end: number }> {
+  const ended = new Map<string, string>();
+  const failed = new Set<string>();
+  let end = 0;
+  for await (const line of readLines(file.handle, limits.resultLineBytes)) {
+    if (line.number === 1) {
+      const begun = line.ended ? readHeader(line.bytes) : undefined;
+      if (!begun) throw otherFile(name);
+      checkSame(begun, header, name);
+    } else if (line.ended) {
+      const record = readRecord(line.bytes);
+      if (!record || ended.has(record.key)) throw damaged(name, line.number, record?.key);
+      ended.set(record.key, record.job);
+      if (!record.ok) failed.add(record.key);
+    }
+    if (line.ended) end = line.end;
+  }
+  return { ended, failed, end };
+}
+
+function otherFile(name: string): HimapError {
+  return new HimapError("ERR_INVALID_ARG", `${name}: expected results of himap batch, or no file, for ${where} but received another file`, {
+    hint: "choose another --output: nothing is written over",
+  });
+}
+
+function damaged(name: string, number: number, twice: string | undefined): HimapError {
+  const received = twice === undefined ? "something else" : `a second one of item ${JSON.stringify(twice)}`;
+  return new HimapError("ERR_INVALID_ARG", `${name}: expected an item's record in line ${number} but received ${received}`, {
+    hint: "the file was changed by something else; take the line out, or choose another --output",
+  });
+}
+
+async function* linesWithout(file: LineFile, failed: ReadonlySet<string>): AsyncGenerator<string, void> {
+  for await (const { number, bytes } of readLines(file.handle, limits.resultLineBytes)) {
+    const record = number === 1 ? undefined : readRecord(bytes);
+    if (!record || !failed.has(record.key)) yield `${bytes!.toString("utf8")}\n`;
+  }
+}
+
+/** Puts a file with these lines in the place of another at once: at no moment is there half of it. */
+async function replace(output: string, lines: Iterable<string> | AsyncIterable<string>): Promise<void> {
+  // The file itself is replaced and not a link to it.
+  const target = await realpath(output).catch(() => output);
+  const fresh = `${target}.new`;
+  try {
+    const handle = await open(fresh, "w", 0o666);
+    try {
+      let text = "";
+      for await (const line of lines) {
+        text += line;
+        if (text.length < replaceBy) continue;
+        await handle.appendFile(text);
+        text = "";
+      }
+      await handle.appendFile(text);
+      await handle.datasync();
+    } finally {
+      await handle.close();
+    }
+    await rename(fresh, target);
+  } catch (cause) {
+    await unlink(fresh).catch(() => undefined);
+    throw cause instanceof HimapError ? cause : fileError(output, where, cause);
+  }
+}

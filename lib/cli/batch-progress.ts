@@ -1,0 +1,63 @@
+/** How far a batch job is: a bar on a terminal, a line now and then elsewhere; and what it came to. */
+
+import path from "node:path";
+
+import type { JobEnd, JobProgress } from "../batch/job.js";
+import { durationText, percentText } from "../text.js";
+import type { Terminal } from "./command.js";
+import { barText } from "./progress.js";
+
+/** Milliseconds between two drawings of the bar, and between two lines. */
+const interval = { bar: 80, line: 10_000 };
+
+export interface JobBar {
+  update: (progress: JobProgress) => void;
+  /** Wipes the bar. */
+  end(): void;
+}
+
+export function jobBar(terminal: Pick<Terminal, "note" | "isTerminal">, now: () => number = () => performance.now()): JobBar {
+  const onTerminal = terminal.isTerminal.error;
+  let last = now();
+  let drawn = false;
+  return {
+    update(progress) {
+      const at = now();
+      if (at - last < (onTerminal ? interval.bar : interval.line)) return;
+      last = at;
+      drawn = onTerminal;
+      const text = progressText(progress);
+      terminal.note(onTerminal ? `\r\x1b[K${barText(progress.ended, progress.total)} ${text}` : `${text}\n`);
+    },
+    end() {
+      if (drawn) terminal.note("\r\x1b[K");
+      drawn = false;
+    },
+  };
+}
+
+/** `120 of 3000 items, 2 failed, 8.40/s, 5 min 43 s left, 13 % of image tokens kept` */
+export function progressText({ total, ended, failed, stats }: JobProgress): string {
+  const rate = stats.requestsPerSecond;
+  return [
+    `${ended} of ${total} items`,
+    ...(failed > 0 ? [`${failed} failed`] : []),
+    ...(rate > 0 ? [`${rate.toPrecision(3)}/s`, `${durationText(((total - ended) / rate) * 1000)} left`] : []),
+    ...(stats.imageTokens > 0 ? [`${percentText(stats.keptImageTokens / stats.imageTokens)} of image tokens kept`] : []),
+  ].join(", ");
+}
+
+/** What there is at the end, in two or three lines. */
+export function summaryText({ total, ended, failed, strangers, stats }: JobEnd, output: string): string {
+  const { done, imageTokens, keptImageTokens, completionTokens, elapsedMs, requestsPerSecond, completionTokensPerSecond } = stats;
+  const ran = done + stats.failed;
+  const name = path.basename(output);
+  const rate = ran === 0 ? "" : `, ${requestsPerSecond.toPrecision(3)}/s, ${completionTokensPerSecond.toPrecision(3)} tokens/s`;
+  const kept = imageTokens === 0 ? "" : `, ${keptImageTokens} of ${imageTokens} image tokens kept (${percentText(keptImageTokens / imageTokens)})`;
+  return [
+    `${name}: ${ended} of ${total} items${failed > 0 ? `, ${failed} failed (--retry-failed runs them again)` : ""}`,
+    `this run: ${ran} items in ${durationText(elapsedMs)}${rate}, ${completionTokens} tokens out${kept}`,
+    ...(strangers > 0 ? [`${name} also holds ${strangers} results of items that the input does not have`] : []),
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,178 @@
+/** `himap batch`: thousands of questions, results in a file, resumable. */
+
+import { lineItems, pictureItems, type Item, type ItemDefaults, type Shard } from "../batch/items.js";
+import { runJob, type JobEnd } from "../batch/job.js";
+import { Journal } from "../batch/journal.js";
+import { listPictures } from "../batch/pictures.js";
+import type { Header } from "../batch/records.js";
+import { Results } from "../batch/results.js";
+import { loadNative } from "../binding/load.js";
+import { Faults, phrase } from "../check.js";
+import { generateDefaults, maxCrashes } from "../defaults.js";
+import { HimapError } from "../errors.cjs";
+import { load } from "../load.js";
+import { checkPruning } from "../pruning/check.js";
+import type { Engine, GenerateOptions } from "../types.js";
+import { jobBar, summaryText } from "./batch-progress.js";
+import { defineCommand, UsageError, type Arguments, type Stop, type Terminal } from "./command.js";
+import { answerRules, generateOptionsOf, loadOptionsOf, loadRules } from "./options.js";
+import { jsonText } from "./output.js";
+import { progressBar } from "./progress.js";
+
+const rules = {
+  input: { kind: "text", value: "FILE", help: "items, a JSON object in each line: prompt, image or images, id, options; or messages" },
+  images: { kind: "text", value: "DIR|GLOB", help: "instead: every picture below a folder, or every file that a pattern matches" },
+  prompt: { kind: "text", value: "TEXT", help: "with --images: what to ask about each" },
+  output: { kind: "text", value: "FILE", help: "the results, a JSON object in each line; where the file exists, the job goes on" },
+  shard: { kind: "text", value: "I/N", help: "only every Nth item, from the Ith on (default 1/1)" },
+  retryFailed: { kind: "flag", help: "run the items again whose result is a failure" },
+  maxCrashes: {
+    kind: "text", value: "N",
+    help: `give an item up that was alone in flight at N crashes of the process (default ${maxCrashes}); off: never`,
+  },
+  maxInFlight: { kind: "number", value: "N", help: "items in flight at most (default: what keeps the engine busy)" },
+  ...answerRules,
+  json: { kind: "flag", help: "the summary as one JSON object on standard output" },
+  ...loadRules,
+} as const;
+
+type Given = Arguments<typeof rules>["options"];
+
+export const batch = defineCommand({
+  name: "batch",
+  summary: "answer many questions into a file of results; ended at any moment, the same command goes on where it was",
+  operands: { MODEL: "a checkpoint's folder" },
+  options: rules,
+  notes: [
+    "The first Ctrl-C finishes what is in flight, the second stops at once. Exit codes: 0 every item has an answer, 1 some "
+      + "failed or the run did, 130 interrupted.",
+    "For example: himap batch ./llava-1.5-7b-hf --images photos --prompt \"What is this?\" --output results.jsonl --pruning himap",
+  ],
+  async run({ operands: [folder], options: given }, terminal) {
+    const plan = readPlan(given);
+    const drain = terminal.drain();
+    drain.addEventListener("abort", () => terminal.note("\nhimap: finishing what is in flight; Ctrl-C again stops at once\n"));
+    try {
+      const end = await runBatch(folder!, given, plan, terminal, drain);
+      await terminal.write(given.json ? jsonText(end) : summaryText(end, plan.output));
+      if (end.ended < end.total) return (drain.reason as Stop).exitCode;
+      return end.failed > 0 ? 1 : 0;
+    } catch (cause) {
+      const stopped = drain.aborted && !terminal.signal.aborted && cause instanceof HimapError && cause.code === "ERR_ABORTED";
+      if (stopped) return (drain.reason as Stop).exitCode;
+      throw cause;
+    }
+  },
+});
+
+/** What the command line asks for, understood. */
+interface Plan {
+  output: string;
+  shard: Shard;
+  maxCrashes: number | undefined;
+  defaults: ItemDefaults;
+}
+
+function readPlan(given: Given): Plan {
+  const { input, images, prompt, output } = given;
+  if (output === undefined) throw new UsageError("expected a file for --output but received nothing");
+  if ((input === undefined) === (images === undefined)) throw new UsageError("expected either --input or --images");
+  if ((images === undefined) !== (prompt === undefined)) throw new UsageError("expected --prompt with --images, and only there");
+  return {
+    output,
+    shard: readShard(given.shard ?? "1/1"),
+    maxCrashes: readMaxCrashes(given.maxCrashes),
+    defaults: { options: generateOptionsOf(given), system: given.system },
+  };
+}
+
+function readShard(text: string): Shard {
+  const [, number, count] = (/^([1-9]\d{0,8})\/([1-9]\d{0,8})$/.exec(text) ?? []).map(Number);
+  if (number !== undefined && number <= count!) return { number, count: count! };
+  throw new UsageError(phrase("I/N with I from 1 to N", "--shard", text));
+}
+
+function readMaxCrashes(text: string | undefined): number | undefined {
+  if (text === undefined) return maxCrashes;
+  if (text === "off") return undefined;
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  throw new UsageError(phrase("a number of at least 1, or off,", "--max-crashes", text));
+}
+
+/** Locks, opens, runs, and gives everything back. */
+async function runBatch(folder: string, given: Given, plan: Plan, terminal: Terminal, drain: AbortSignal): Promise<JobEnd> {
+  const { output, defaults } = plan;
+  // Before the model is opened: what another process works on is not to be waited for.
+  const journal = await Journal.open(output, (file) => loadNative().lockFile(file));
+  let how: Parameters<Journal["close"]>[0] = "end";
+  try {
+    const items = await openInput(given, defaults);
+    const bar = progressBar(terminal, "opening");
+    const stop = AbortSignal.any([terminal.signal, drain]);
+    const engine = await load(folder, { ...loadOptionsOf(given), signal: stop, onProgress: bar.update }).finally(() => bar.end());
+    try {
+      await checkOptions(engine, defaults.options);
+      const results = await Results.open(output, headerOf(engine, given, plan.shard), given.retryFailed === true);
+      const progress = jobBar(terminal);
+      try {
+        const { maxInFlight } = given;
+        const end = await runJob({ ...plan, engine, items, results, journal, maxInFlight, drain, signal: terminal.signal, onProgress: progress.update });
+        if (end.suspects === 0) how = "forget";
+        return end;
+      } finally {
+        progress.end();
+        await results.close();
+      }
+    } finally {
+      await engine.dispose();
+    }
+  } catch (cause) {
+    // A device that is lost is a crash, though the process outlives it.
+    if (cause instanceof HimapError && cause.code === "ERR_DEVICE_LOST") how = "crash";
+    throw cause;
+  } finally {
+    await journal.close(how);
+  }
+}
+
+/** The input, to be read from its start as often as is wanted. */
+async function openInput({ input, images, prompt }: Given, defaults: ItemDefaults): Promise<() => Iterable<Item> | AsyncIterable<Item>> {
+  if (input !== undefined) {
+    // Opened once beforehand: a file that is not there is said before the model is opened.
+    for await (const _ of lineItems(input, defaults)) break;
+    return () => lineItems(input, defaults);
+  }
+  const pictures = await listPictures(images!);
+  return () => pictureItems(pictures, prompt!, defaults);
+}
+
+/**
+ * Options that no item could be run with are said once, instead of by every item: a request that is aborted before it
+ * begins is checked all the same. What of a policy depends on the prompt remains each item's.
+ */
+async function checkOptions(engine: Engine, { pruning, ...options }: GenerateOptions): Promise<void> {
+  const faults = new Faults();
+  if (pruning !== undefined) checkPruning(pruning, "pruning", engine.info.layers, faults);
+  faults.raise("batch");
+  try {
+    await engine.generate("", { ...options, signal: AbortSignal.abort() });
+  } catch (cause) {
+    if ((cause as HimapError).code !== "ERR_ABORTED") throw cause;
+  }
+}
+
+/** What must stay the same for a job to go on: how long an item may take, and threads, change no answer. */
+function headerOf({ info }: Engine, given: Given, { number, count }: Shard): Header {
+  const { device, kvType, template, imageAspectRatio } = info;
+  const { system, prompt, pruning = "none", cache = "frozen", stop } = given;
+  const { maxTokens, minTokens, temperature, topP, topK, minP, seed, repetitionPenalty, presencePenalty, frequencyPenalty, autoOrient } = {
+    ...generateDefaults, ...given,
+  };
+  return {
+    fingerprint: info.fingerprint,
+    settings: {
+      shard: `${number}/${count}`, prompt, system, device, kvType, template, imageAspectRatio, pruning, cache, maxTokens, minTokens,
+      temperature, topP, topK, minP, seed, repetitionPenalty, presencePenalty, frequencyPenalty, stop, autoOrient,
+    },
+  };
+}
