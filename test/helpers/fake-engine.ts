@@ -1,12 +1,14 @@
-/** An engine that only knows `generate`: the text says what becomes of a request. */
+/** An engine that only knows `generate` and `batch`: the text says what becomes of a request. */
 
+import { BatchStream } from "../../lib/batch/stream.js";
 import { HimapError, type ErrorCode } from "../../lib/errors.cjs";
 import { GenerationStream } from "../../lib/generation.js";
-import type { Engine, GenerateOptions, Generation, Message, Result } from "../../lib/types.js";
+import { checkBatch } from "../../lib/request/batch.js";
+import type { Batch, BatchOptions, Engine, GenerateOptions, Generation, Job, Message, Result } from "../../lib/types.js";
 import { abortedError } from "../../lib/watch.js";
 
-/** `wait N`: answers after N milliseconds. `fail CODE`: fails at once. `hang`: never ends by itself. Anything else is answered. */
-export class FakeGenerator implements Pick<Engine, "generate"> {
+/** `wait N`: answers after N milliseconds. `fail CODE`: fails at once. `hang`, `crash`: never ends by itself. Anything else is answered. */
+export class FakeGenerator implements Pick<Engine, "generate" | "batch"> {
   running = 0;
   /** Most requests that ran at once. */
   peak = 0;
@@ -16,6 +18,10 @@ export class FakeGenerator implements Pick<Engine, "generate"> {
   refused = 0;
   disposed = false;
   readonly texts: string[] = [];
+
+  batch<K>(jobs: Iterable<Job<K>> | AsyncIterable<Job<K>>, options?: BatchOptions): Batch<K> {
+    return new BatchStream(this, checkBatch<K>(jobs, options, 4));
+  }
 
   generate(messages: string | Message[], options: GenerateOptions = {}): Generation {
     const text = textOf(messages);
@@ -42,7 +48,7 @@ export class FakeGenerator implements Pick<Engine, "generate"> {
       this.peak = Math.max(this.peak, this.running);
       const [word, argument] = text.split(" ");
       if (word === "fail") fail(new HimapError(argument as ErrorCode, `generate: ${text}`));
-      else if (word !== "hang") timer = setTimeout(() => end(() => controls.finish(answerTo(text))), word === "wait" ? Number(argument) : 0);
+      else if (word !== "hang" && word !== "crash") timer = setTimeout(() => end(() => controls.finish(answerTo(text))), word === "wait" ? Number(argument) : 0);
     }
     return controls.generation;
   }
