@@ -104,7 +104,8 @@ function trimmed(bytes: Buffer, number: number): Buffer {
 
 const byteOrderMark = Buffer.from([0xef, 0xbb, 0xbf]);
 
-const hashOf = (text: string | Uint8Array): string => createHash("sha256").update(text).digest("hex").slice(0, 12);
+/** 12 hexadecimal digits. */
+export const hashOf = (text: string | Uint8Array): string => createHash("sha256").update(text).digest("hex").slice(0, 12);
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 

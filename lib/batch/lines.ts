@@ -59,7 +59,7 @@ export async function* readLines(handle: FileHandle, limit: number): AsyncGenera
 
 /**
  * A file that only grows, by whole lines. A line counts as written when the system has it: the end of the process, however
- * sudden, then no longer takes it away. The disk itself is written once a second and at the end.
+ * sudden, then no longer takes it away. The disk itself is written at most once a second, and at the end.
  */
 export class LineFile {
   readonly handle: FileHandle;

@@ -3,7 +3,7 @@
 import path from "node:path";
 
 import type { JobEnd, JobProgress } from "../batch/job.js";
-import { durationText, percentText } from "../text.js";
+import { durationText, millisecondsText, percentText } from "../text.js";
 import type { Terminal } from "./command.js";
 import { barText } from "./progress.js";
 
@@ -52,11 +52,12 @@ export function summaryText({ total, ended, failed, strangers, stats }: JobEnd, 
   const { done, imageTokens, keptImageTokens, completionTokens, elapsedMs, requestsPerSecond, completionTokensPerSecond } = stats;
   const ran = done + stats.failed;
   const name = path.basename(output);
-  const rate = ran === 0 ? "" : `, ${requestsPerSecond.toPrecision(3)}/s, ${completionTokensPerSecond.toPrecision(3)} tokens/s`;
+  const time = elapsedMs < 60_000 ? millisecondsText(elapsedMs) : durationText(elapsedMs);
+  const rate = `${requestsPerSecond.toPrecision(3)}/s, ${completionTokensPerSecond.toPrecision(3)} tokens/s`;
   const kept = imageTokens === 0 ? "" : `, ${keptImageTokens} of ${imageTokens} image tokens kept (${percentText(keptImageTokens / imageTokens)})`;
   return [
     `${name}: ${ended} of ${total} items${failed > 0 ? `, ${failed} failed (--retry-failed runs them again)` : ""}`,
-    `this run: ${ran} items in ${durationText(elapsedMs)}${rate}, ${completionTokens} tokens out${kept}`,
+    ran === 0 ? "this run: there was nothing to do" : `this run: ${ran} items in ${time}, ${rate}, ${completionTokens} tokens out${kept}`,
     ...(strangers > 0 ? [`${name} also holds ${strangers} results of items that the input does not have`] : []),
     "",
   ].join("\n");

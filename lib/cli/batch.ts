@@ -1,6 +1,6 @@
 /** `himap batch`: thousands of questions, results in a file, resumable. */
 
-import { lineItems, pictureItems, type Item, type ItemDefaults, type Shard } from "../batch/items.js";
+import { hashOf, lineItems, pictureItems, type Item, type ItemDefaults, type Shard } from "../batch/items.js";
 import { runJob, type JobEnd } from "../batch/job.js";
 import { Journal } from "../batch/journal.js";
 import { listPictures } from "../batch/pictures.js";
@@ -12,6 +12,7 @@ import { generateDefaults, maxCrashes } from "../defaults.js";
 import { HimapError } from "../errors.cjs";
 import { load } from "../load.js";
 import { checkPruning } from "../pruning/check.js";
+import { checkBatch } from "../request/batch.js";
 import type { Engine, GenerateOptions } from "../types.js";
 import { jobBar, summaryText } from "./batch-progress.js";
 import { defineCommand, UsageError, type Arguments, type Stop, type Terminal } from "./command.js";
@@ -106,17 +107,17 @@ async function runBatch(folder: string, given: Given, plan: Plan, terminal: Term
   const journal = await Journal.open(output, (file) => loadNative().lockFile(file));
   let how: Parameters<Journal["close"]>[0] = "end";
   try {
-    const items = await openInput(given, defaults);
+    const input = await openInput(given, defaults);
     const bar = progressBar(terminal, "opening");
     const stop = AbortSignal.any([terminal.signal, drain]);
     const engine = await load(folder, { ...loadOptionsOf(given), signal: stop, onProgress: bar.update }).finally(() => bar.end());
     try {
-      await checkOptions(engine, defaults.options);
-      const results = await Results.open(output, headerOf(engine, given, plan.shard), given.retryFailed === true);
+      await checkOptions(engine, defaults.options, given.maxInFlight);
+      const results = await Results.open(output, headerOf(engine, given, plan.shard, input), given.retryFailed === true);
       const progress = jobBar(terminal);
       try {
         const { maxInFlight } = given;
-        const end = await runJob({ ...plan, engine, items, results, journal, maxInFlight, drain, signal: terminal.signal, onProgress: progress.update });
+        const end = await runJob({ ...plan, engine, items: input.items, results, journal, maxInFlight, drain, signal: terminal.signal, onProgress: progress.update });
         if (end.suspects === 0) how = "forget";
         return end;
       } finally {
@@ -135,22 +136,29 @@ async function runBatch(folder: string, given: Given, plan: Plan, terminal: Term
   }
 }
 
-/** The input, to be read from its start as often as is wanted. */
-async function openInput({ input, images, prompt }: Given, defaults: ItemDefaults): Promise<() => Iterable<Item> | AsyncIterable<Item>> {
+interface Input {
+  /** Reads it from its start. */
+  items: () => Iterable<Item> | AsyncIterable<Item>;
+  /** What an item's place, and so its shard, hangs on: in a folder that has changed, every place may be another. */
+  pictures?: string;
+}
+
+async function openInput({ input, images, prompt }: Given, defaults: ItemDefaults): Promise<Input> {
   if (input !== undefined) {
     // Opened once beforehand: a file that is not there is said before the model is opened.
     for await (const _ of lineItems(input, defaults)) break;
-    return () => lineItems(input, defaults);
+    return { items: () => lineItems(input, defaults) };
   }
   const pictures = await listPictures(images!);
-  return () => pictureItems(pictures, prompt!, defaults);
+  return { items: () => pictureItems(pictures, prompt!, defaults), pictures: hashOf(JSON.stringify(pictures.map(({ id }) => id))) };
 }
 
 /**
  * Options that no item could be run with are said once, instead of by every item: a request that is aborted before it
  * begins is checked all the same. What of a policy depends on the prompt remains each item's.
  */
-async function checkOptions(engine: Engine, { pruning, ...options }: GenerateOptions): Promise<void> {
+async function checkOptions(engine: Engine, { pruning, ...options }: GenerateOptions, maxInFlight: number | undefined): Promise<void> {
+  checkBatch([], { maxInFlight }, 1);
   const faults = new Faults();
   if (pruning !== undefined) checkPruning(pruning, "pruning", engine.info.layers, faults);
   faults.raise("batch");
@@ -162,7 +170,7 @@ async function checkOptions(engine: Engine, { pruning, ...options }: GenerateOpt
 }
 
 /** What must stay the same for a job to go on: how long an item may take, and threads, change no answer. */
-function headerOf({ info }: Engine, given: Given, { number, count }: Shard): Header {
+function headerOf({ info }: Engine, given: Given, { number, count }: Shard, { pictures }: Input): Header {
   const { device, kvType, template, imageAspectRatio } = info;
   const { system, prompt, pruning = "none", cache = "frozen", stop } = given;
   const { maxTokens, minTokens, temperature, topP, topK, minP, seed, repetitionPenalty, presencePenalty, frequencyPenalty, autoOrient } = {
@@ -171,7 +179,7 @@ function headerOf({ info }: Engine, given: Given, { number, count }: Shard): Hea
   return {
     fingerprint: info.fingerprint,
     settings: {
-      shard: `${number}/${count}`, prompt, system, device, kvType, template, imageAspectRatio, pruning, cache, maxTokens, minTokens,
+      shard: `${number}/${count}`, ...(count > 1 && { pictures }), prompt, system, device, kvType, template, imageAspectRatio, pruning, cache, maxTokens, minTokens,
       temperature, topP, topK, minP, seed, repetitionPenalty, presencePenalty, frequencyPenalty, stop, autoOrient,
     },
   };
