@@ -44,6 +44,8 @@ export interface Success extends Identity {
   usage: Usage;
   /** Image tokens behind the last cut. */
   kept: number;
+  /** With `n` above 1: every answer, the first of which is the one above. */
+  samples?: { text: string; finishReason: FinishReason }[];
 }
 
 export interface Failed extends Identity {
@@ -56,7 +58,8 @@ export type ItemRecord = Success | Failed;
 /** No times: two runs of a job have the same lines, in another order. */
 export function successOf({ id, job }: Identity, result: Result): Success {
   const { text, finishReason, usage } = result;
-  return { id, job, ok: true, text, finishReason, usage, kept: keptImageTokens(result) };
+  const samples = result.samples?.map((sample) => ({ text: sample.text, finishReason: sample.finishReason }));
+  return { id, job, ok: true, text, finishReason, usage, kept: keptImageTokens(result), ...(samples && { samples }) };
 }
 
 export function failureOf({ id, job }: Identity, { code, message, retryable, hint }: Failure): Failed {

@@ -33,6 +33,7 @@ const rules = {
   },
   maxInFlight: { kind: "number", value: "N", help: "items in flight at most (default: what keeps the engine busy)" },
   ...answerRules,
+  n: { kind: "number", value: "N", help: "answers drawn for each item (default 1)" },
   json: { kind: "flag", help: "the summary as one JSON object on standard output" },
   ...loadRules,
 } as const;
@@ -83,7 +84,7 @@ function readPlan(given: Given): Plan {
     output,
     shard: readShard(given.shard ?? "1/1"),
     maxCrashes: readMaxCrashes(given.maxCrashes),
-    defaults: { options: generateOptionsOf(given), system: given.system },
+    defaults: { options: { ...generateOptionsOf(given), ...(given.n !== undefined && { n: given.n }) }, system: given.system },
   };
 }
 
@@ -173,13 +174,13 @@ async function checkOptions(engine: Engine, { pruning, ...options }: GenerateOpt
 function headerOf({ info }: Engine, given: Given, { number, count }: Shard, { pictures }: Input): Header {
   const { device, kvType, template, imageAspectRatio } = info;
   const { system, prompt, pruning = "none", cache = "frozen", stop } = given;
-  const { maxTokens, minTokens, temperature, topP, topK, minP, seed, repetitionPenalty, presencePenalty, frequencyPenalty, autoOrient } = {
+  const { n, maxTokens, minTokens, temperature, topP, topK, minP, seed, repetitionPenalty, presencePenalty, frequencyPenalty, autoOrient } = {
     ...generateDefaults, ...given,
   };
   return {
     fingerprint: info.fingerprint,
     settings: {
-      shard: `${number}/${count}`, ...(count > 1 && { pictures }), prompt, system, device, kvType, template, imageAspectRatio, pruning, cache, maxTokens, minTokens,
+      shard: `${number}/${count}`, ...(count > 1 && { pictures }), prompt, system, device, kvType, template, imageAspectRatio, pruning, cache, n, maxTokens, minTokens,
       temperature, topP, topK, minP, seed, repetitionPenalty, presencePenalty, frequencyPenalty, stop, autoOrient,
     },
   };
