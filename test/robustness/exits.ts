@@ -94,12 +94,14 @@ export const terminations = (count: number): Promise<End> => runChild(witness(`
   let done = 0;
   const rss = () => Math.round(process.memoryUsage().rss / 2 ** 20);
   const before = rss();
+  let halfway;
   while (done < ${count}) {
+    if (done >= ${count} / 2) halfway ??= rss();
     const workers = await Promise.all(Array.from({ length: Math.min(4, ${count} - done) }, (_, i) => begin(stages[(done + i) % stages.length])));
     await wait(Math.random() * 10);
     done += (await Promise.all(workers.map((worker) => worker.terminate()))).length;
   }
-  console.log(\`NOTE: \${done} workers terminated in a row, resident \${before} -> \${rss()} MB\`);
+  console.log(\`NOTE: \${done} workers terminated in a row, resident \${before} -> \${halfway} (halfway) -> \${rss()} MB\`);
 `), limitMs + count * workerLimitMs);
 
 /** Eight workers answer at once, each with an engine of its own, and end by themselves. */
