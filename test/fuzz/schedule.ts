@@ -8,7 +8,7 @@ import { runSchedules } from "../helpers/schedules.js";
 const [count = "100000", first = "1"] = process.argv.slice(2);
 const started = performance.now();
 const tally = await runSchedules(Number(first), Number(count), (done) => {
-  if (done % 5000 === 0) console.log(`${done} schedules, ${((performance.now() - started) / 1000).toFixed(0)} s`);
+  if (done % 2000 === 0) console.log(`${done} schedules, ${((performance.now() - started) / 1000).toFixed(0)} s`);
 });
 console.log(`${count} schedules, ${tally.requests} requests, ${tally.steps} steps in ${((performance.now() - started) / 1000).toFixed(0)} s`);
 for (const [outcome, times] of [...tally.outcomes].sort()) console.log(`  ${outcome} ${times}`);
