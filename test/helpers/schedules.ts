@@ -32,7 +32,7 @@ function template(index: number): { messages: Message[]; options: GenerateOption
   const image = random.below(4) === 0;
   const n = random.below(4) === 0 ? 1 + random.below(4) : 1;
   const maxTokens = 1 + random.below(random.below(8) === 0 ? 50 : 6);
-  const options: GenerateOptions = { maxTokens, n, temperature: random.below(2) * 3, seed: random.below(9) };
+  const options: GenerateOptions = { maxTokens, n, temperature: random.below(4) === 0 ? 3 : 0, seed: random.below(9) };
   if (random.below(5) === 0) options.repetitionPenalty = 1.3;
   if (random.below(5) === 0) options.minTokens = random.below(maxTokens + 1);
   if (random.below(5) === 0) options.stop = [String.fromCharCode(66 + random.below(60)), "AB"];
@@ -45,7 +45,7 @@ function template(index: number): { messages: Message[]; options: GenerateOption
   };
 }
 
-const templates = 200;
+const templates = 300;
 const references = new Map<number, Promise<string>>();
 
 function said({ text, tokens, finishReason, samples, cuts: decided, logprobs }: Result): string {
@@ -123,7 +123,7 @@ async function runSchedule(seed: number, tally: Tally): Promise<void> {
     })());
   };
 
-  for (let action = 4 + random.below(16); action > 0; action--) {
+  for (let action = 4 + random.below(10); action > 0; action--) {
     switch (random.below(12)) {
       case 0: case 1: case 2: case 3: case 4:
         generate();
