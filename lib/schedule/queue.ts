@@ -3,10 +3,8 @@
 import type { Lease } from "./pages.js";
 import type { Work, WorkDemand } from "./work.js";
 
-/**
- * Where a work stands. `leaving`: it has ended, but the step under way may still write to its pages.
- */
-export type WorkState = "waiting" | "preparing" | "ready" | "running" | "leaving";
+/** Where a work stands. `leaving`: it has ended, but the step under way may still write to its pages. */
+export type WorkState = "waiting" | "running" | "leaving";
 
 /** A work, and what the runner knows of it. */
 export interface Entry {

@@ -14,8 +14,9 @@ import { HimapError, type ErrorCode } from "../errors.cjs";
 import { choose } from "./admission.js";
 import type { Observer, RunnerState } from "./observer.js";
 import { Lease, PagePool } from "./pages.js";
-import { Queue, rankOf, type Entry } from "./queue.js";
+import { rankOf, type Entry } from "./queue.js";
 import { JoinedStep } from "./step.js";
+import { Waiting } from "./waiting.js";
 import type { Work } from "./work.js";
 
 export interface RunnerOptions {
@@ -37,9 +38,10 @@ export class Runner {
   readonly #options: RunnerOptions;
   /** Every work that was accepted and has not left. */
   readonly #entries = new Map<Work, Entry>();
-  readonly #waiting = new Queue();
-  readonly #preparing = new Set<Entry>();
-  readonly #ready = new Queue();
+  readonly #waiting = new Waiting({
+    ready: () => this.#onReady(),
+    failed: (entry, cause) => this.#refuse(entry, this.#options.toError(cause)),
+  });
   /** Those that take part in steps; a leaving one until the step under way has ended. */
   readonly #running = new Set<Entry>();
   /** The step under way, and when it began. */
@@ -60,9 +62,7 @@ export class Runner {
 
   get state(): RunnerState {
     return {
-      waiting: this.#waiting.size,
-      preparing: this.#preparing.size,
-      ready: this.#ready.size,
+      ...this.#waiting.counts,
       running: this.#running.size,
       sequences: this.#count(({ sequences }) => sequences),
       pagesInUse: this.pool.inUse,
@@ -72,16 +72,16 @@ export class Runner {
 
   submit(work: Work): void {
     const submitted = this.#options.clock.now();
+    let entry: Entry;
     try {
-      const entry = this.#enter(work, submitted);
-      this.#entries.set(work, entry);
-      this.#waiting.add(entry);
+      entry = this.#enter(work, submitted);
     } catch (cause) {
       this.#settle(work, submitted, this.#options.toError(cause));
       return;
     }
+    this.#entries.set(work, entry);
     this.#options.observer?.queued(work);
-    this.#prepareSome();
+    this.#waiting.add(entry);
   }
 
   /** Ends a work wherever it stands; nothing happens to one that has ended. */
@@ -95,11 +95,8 @@ export class Runner {
       else this.#yieldSoon();
       return;
     }
-    for (const place of [this.#waiting, this.#preparing, this.#ready]) place.delete(entry);
-    entry.controller.abort(error);
-    this.#forget(entry);
-    this.#settle(work, entry.submitted, error);
-    this.#prepareSome();
+    this.#refuse(entry, error);
+    this.#waiting.remove(entry);
   }
 
   /** Takes no more works, each refused with an error of `makeRefusal`; resolves when those accepted have ended. */
@@ -111,9 +108,7 @@ export class Runner {
   /** Ends every work with an error of `makeError`, refuses every later one, and resolves when the last step has ended. */
   async close(makeRefusal: () => HimapError, makeError: (work: Work) => HimapError): Promise<void> {
     this.#refusal = makeRefusal;
-    // Those that wait first, so that none of them is prepared in the place of another.
-    const entries = [...this.#waiting, ...this.#entries.values()];
-    for (const { work } of entries) this.cancel(work, makeError(work));
+    for (const { work } of [...this.#waiting.all(), ...this.#running]) this.cancel(work, makeError(work));
     await this.#loop;
   }
 
@@ -144,35 +139,8 @@ export class Runner {
     };
   }
 
-  #prepareSome(): void {
-    while (this.#preparing.size + this.#ready.size < limits.preparedAhead) {
-      const entry = this.#waiting.shift();
-      if (!entry) return;
-      void this.#prepare(entry);
-    }
-  }
-
-  async #prepare(entry: Entry): Promise<void> {
-    const { work, controller } = entry;
-    entry.state = "preparing";
-    this.#preparing.add(entry);
-    let failure: HimapError | undefined;
-    try {
-      await work.prepare(controller.signal);
-    } catch (cause) {
-      failure = this.#options.toError(cause);
-    }
-    // Otherwise it has been cancelled meanwhile.
-    if (!this.#preparing.delete(entry)) return;
-    if (failure) {
-      this.#forget(entry);
-      this.#settle(work, entry.submitted, failure);
-      this.#prepareSome();
-      return;
-    }
-    entry.state = "ready";
-    this.#ready.add(entry);
-    if (this.#step && choose(this.#ready, this.#room()).joining.length > 0) this.#yieldSoon();
+  #onReady(): void {
+    if (this.#step && choose(this.#waiting.ready, this.#room()).joining.length > 0) this.#yieldSoon();
     this.#loop ??= this.#run();
   }
 
@@ -189,17 +157,16 @@ export class Runner {
 
   /** Lets in whoever fits. True where more would fit into the step after this one. */
   #admit(): boolean {
-    const { joining, passed, more } = choose(this.#ready, this.#room());
+    const { joining, passed, more } = choose(this.#waiting.ready, this.#room());
     for (const [entry, times] of passed) entry.overtaken += times;
     for (const entry of joining) {
-      this.#ready.delete(entry);
+      this.#waiting.remove(entry);
       entry.state = "running";
       entry.lease = new Lease(this.pool, this.pool.take(entry.demand.pages)!);
       this.#running.add(entry);
       this.#options.observer?.started(entry.work, { waitedMs: this.#options.clock.now() - entry.submitted, pages: entry.demand.pages });
       this.#guard(entry, () => entry.work.start(entry.lease!));
     }
-    this.#prepareSome();
     return more;
   }
 
@@ -229,7 +196,12 @@ export class Runner {
         passes: step.passes,
       });
       for (const { owner, output: part } of step.split(output)) {
-        if (owner.state === "running") this.#guard(owner, () => owner.work.accept(part) && this.#finish(owner));
+        if (owner.state !== "running") continue;
+        this.#guard(owner, () => {
+          const done = owner.work.accept(part);
+          this.#noteFirst(owner);
+          if (done) this.#finish(owner);
+        });
       }
     } catch (cause) {
       this.#step = undefined;
@@ -247,11 +219,15 @@ export class Runner {
       this.#guard(owner, () => {
         if (owner.work.take(index, token)) this.#yieldDue = true;
       });
-      if (owner.answered || owner.work.tokens === 0) continue;
-      owner.answered = true;
-      this.#options.observer?.firstToken(owner.work, this.#options.clock.now() - owner.submitted);
+      this.#noteFirst(owner);
     }
     if (this.#yieldDue) this.#yieldSoon();
+  }
+
+  #noteFirst(entry: Entry): void {
+    if (entry.answered || entry.work.tokens === 0) return;
+    entry.answered = true;
+    this.#options.observer?.firstToken(entry.work, this.#options.clock.now() - entry.submitted);
   }
 
   /**
@@ -286,6 +262,12 @@ export class Runner {
       if (entry.state === "running") this.#leave(entry, this.#options.toError(cause));
       this.#yieldDue = true;
     }
+  }
+
+  /** Ends a work that does not run. */
+  #refuse(entry: Entry, error: HimapError): void {
+    this.#forget(entry);
+    this.#settle(entry.work, entry.submitted, error);
   }
 
   /** Ends a running work; its pages stay its own until no step can touch them. */

@@ -164,4 +164,13 @@ test("the observer is told each moment once, with numbers that agree", async () 
   assert.is(sum(({ prefillRows }) => prefillRows), world.started.reduce((total, { promptTokens }) => total + promptTokens, 0));
 });
 
+test("the first token is told of once, whether it comes while a step goes on or at its end", async () => {
+  for (const options of requests) {
+    const world = createWorld();
+    const generation = world.engine.generate(picture, { ...options, maxTokens: 1, minTokens: 0 });
+    await generation;
+    assert.equal([...world.firsts], [[generation.id, 1]]);
+  }
+});
+
 test.run();
