@@ -169,3 +169,5 @@ HIMAP_DEVICE uint32_t atomic_add_ordered(uint32_t* to, uint32_t value) {
 HIMAP_DEVICE int32_t popcount(uint32_t bits) { return __popc(bits); }
 
 }  // namespace himap::device
+
+#include "kernels/sm90_cuda.h"

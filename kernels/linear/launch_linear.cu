@@ -1,6 +1,11 @@
 #include "kernels/linear/launch_linear.h"
 
+#include <cstdlib>
+#include <string>
+
+#include "kernels/dispatch.h"
 #include "kernels/linear/linear.cuh"
+#include "kernels/linear/sm90_linear_tiles.h"
 
 namespace himap {
 namespace {
@@ -9,28 +14,20 @@ using device::DeviceError;
 using device::LinearTile;
 using device::Stream;
 
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 template <class Tile>
 device::LinearKernelParams kernel_params(const LinearLaunch& l) {
   const WeightImage& weight = *l.weight;
   return {.x = l.x,
           .image = static_cast<const unsigned char*>(weight.data),
-          .maybe_bias = l.maybe_bias,
-          .maybe_residual = l.maybe_residual,
-          .y = l.y,
+          .out = linear_output_of(l),
           .partials = l.workspace.partials,
           .arrivals = l.workspace.arrivals,
           .x_stride = l.x_stride,
-          .rows = static_cast<int32_t>(l.rows),
           .in = static_cast<int32_t>(weight.in),
           .in_tiles = static_cast<int32_t>(weight.in_tiles()),
-          .columns = static_cast<int32_t>(weight.columns()),
           .out_tiles = static_cast<int32_t>(weight.out_tiles() * (kImageRows / Tile::kTileOut)),
           .row_tiles = static_cast<int32_t>(ceil_div(l.rows, Tile::kTileRows)),
-          .splits = 1,
-          .epilogue = l.epilogue,
-          .y_is_float = l.y_is_float};
+          .splits = static_cast<int32_t>(linear_splits(l))};
 }
 
 template <class Tile>
@@ -47,8 +44,7 @@ DeviceError prefill(const LinearLaunch& l, Stream stream) {
 
 template <class Tile>
 DeviceError decode(const LinearLaunch& l, Stream stream) {
-  auto params = kernel_params<Tile>(l);
-  params.splits = static_cast<int32_t>(decode_splits(*l.weight));
+  const auto params = kernel_params<Tile>(l);
   return device::launch(device::linear_decode_kernel<Tile>,
                         {.name = "linear_decode",
                          .grid = {static_cast<uint32_t>(params.out_tiles), static_cast<uint32_t>(params.row_tiles),
@@ -78,16 +74,42 @@ DeviceError launch_typed(const LinearLaunch& l, Stream stream) {
   }
 }
 
+const char* wanted_family() {
+  static const char* const wanted = std::getenv("HIMAP_CUDA_LINEAR");
+  return wanted ? wanted : "";
+}
+
+LinearFamily family_of_device() {
+  const std::string wanted = wanted_family();
+  if (wanted.empty()) return device::has_sm90() ? LinearFamily::kWgmma : LinearFamily::kMma;
+  return wanted == "wgmma" ? LinearFamily::kWgmma : LinearFamily::kMma;
+}
+
 DeviceError launch_rows(const LinearLaunch& l, Stream stream) {
   const bool aligned = l.x_stride % 8 == 0 && reinterpret_cast<uintptr_t>(l.x) % 16 == 0;
+  const LinearFamily family = l.family == LinearFamily::kOfDevice ? family_of_device() : l.family;
+  if (aligned && family == LinearFamily::kWgmma) {
+    return launch_sm90_linear(l, sm90_linear_tile(*l.weight, l.rows, linear_splits(l), device::multiprocessors()), stream);
+  }
   if (l.weight->type == DType::kF16) return aligned ? launch_typed<F16, true>(l, stream) : launch_typed<F16, false>(l, stream);
   return aligned ? launch_typed<Bf16, true>(l, stream) : launch_typed<Bf16, false>(l, stream);
 }
 
 }  // namespace
 
+DeviceError launch_sm90_linear(const LinearLaunch& l, int32_t tile, Stream stream) {
+  return l.weight->type == DType::kF16 ? launch_sm90_linear_f16(l, tile, stream) : launch_sm90_linear_bf16(l, tile, stream);
+}
+
+const char* linear_family_fault() {
+  const std::string wanted = wanted_family();
+  if (!wanted.empty() && wanted != "mma" && wanted != "wgmma") return "HIMAP_CUDA_LINEAR must be mma or wgmma";
+  if (wanted == "wgmma" && !device::has_sm90()) return "HIMAP_CUDA_LINEAR=wgmma must meet a card of compute capability 9.0";
+  return nullptr;
+}
+
 DeviceError launch_linear(const LinearLaunch& l, Stream stream) {
-  if (l.phase == Phase::kPrefill || decode_splits(*l.weight) == 1) return l.rows == 0 ? device::kNoError : launch_rows(l, stream);
+  if (linear_splits(l) == 1) return l.rows == 0 ? device::kNoError : launch_rows(l, stream);
   // The partial sums of a split layer have room for so many rows.
   for (int64_t row = 0; row < l.rows; row += kDecodeSplitRows) {
     const int64_t columns = l.weight->columns();

@@ -1,4 +1,5 @@
-// The matrix product of both phases, with mma.sync and cp.async: y^T (columns x rows) = W x^T.
+// The matrix product of both phases, with mma.sync and cp.async, for every card: y^T (columns x rows) = W x^T. On Hopper
+// sm90_linear.cuh is chosen over it, except for rows of x at addresses that TMA cannot take.
 //
 // A block owns kTileOut rows of the weight's image and kTileRows rows of x, and walks `in` in steps of 64. Weights are
 // the mma's A operand (16 rows), tokens its B operand (8 columns), so few tokens waste little. Both operands come through
@@ -14,27 +15,22 @@
 
 #include "kernels/device.h"
 #include "kernels/linear/launch_linear.h"
+#include "kernels/linear/linear_output.cuh"
 
 namespace himap::device {
 
 struct LinearKernelParams {
-  const void* x;            // (rows, x_stride) T
+  const void* x;        // (rows, x_stride) T
   const unsigned char* image;
-  const float* maybe_bias;
-  const void* maybe_residual;
-  void* y;
-  float* partials;          // decode with splits > 1: (splits, row tiles, out tiles, fragments, threads) of 4 floats
-  uint32_t* arrivals;       // (row tiles, out tiles)
+  LinearOutput out;
+  float* partials;      // decode with splits > 1: (splits, row tiles, out tiles, fragments, threads) of 4 floats
+  uint32_t* arrivals;   // (row tiles, out tiles)
   int64_t x_stride;
-  int32_t rows;
   int32_t in;
   int32_t in_tiles;
-  int32_t columns;          // of y
-  int32_t out_tiles;        // of kTileOut
-  int32_t row_tiles;        // of kTileRows
+  int32_t out_tiles;    // of kTileOut
+  int32_t row_tiles;    // of kTileRows
   int32_t splits;
-  Epilogue epilogue;
-  bool y_is_float;
 };
 
 /** Shapes of a block. Each warp owns kWarpOut x kWarpRows of the tile. `kAligned`: x can be copied 16 bytes at a time. */
@@ -78,7 +74,7 @@ HIMAP_DEVICE void linear_fetch(typename Tile::Shared& shared, const LinearKernel
     if (Tile::kTileRows * 8 % Tile::kThreads != 0 && chunk >= Tile::kTileRows * 8) continue;
     const int32_t row = chunk / 8, column = k * kImageColumns + chunk % 8 * 8;
     unsigned char* to = &shared.x[slot][row * kImageRowBytes + ((chunk % 8 ^ (row & 7)) << 4)];
-    const int32_t left = row0 + row < p.rows ? p.in - column : 0;
+    const int32_t left = row0 + row < p.out.rows ? p.in - column : 0;
     const T* from = static_cast<const T*>(p.x) + (left > 0 ? (row0 + row) * p.x_stride + column : 0);
     if constexpr (Tile::kAligned) {
       copy_async_16(to, from, left >= 8 ? 16 : left > 0 ? left * 2 : 0);
@@ -157,69 +153,13 @@ HIMAP_DEVICE void linear_walk(typename Tile::Sums& sums, const LinearKernelParam
   }
 }
 
-HIMAP_DEVICE float linear_activate(float value, Epilogue epilogue) {
-  if (epilogue == Epilogue::kQuickGelu) return value / (1.0f + expf(-1.702f * value));
-  if (epilogue == Epilogue::kGelu) return 0.5f * value * (1.0f + erff(value * 0.70710678f));
-  return value;
-}
-
-template <class T>
-HIMAP_DEVICE void linear_store(const LinearKernelParams& p, int64_t at, float value) {
-  if (p.y_is_float) {
-    static_cast<float*>(p.y)[at] = value;
-    return;
-  }
-  if (p.maybe_residual) value += to_float(static_cast<const T*>(p.maybe_residual)[at]);
-  static_cast<T*>(p.y)[at] = round_to<T>(value);
-}
-
-/** Two neighbouring columns, the first even. */
-template <class T>
-HIMAP_DEVICE void linear_store_pair(const LinearKernelParams& p, int32_t row, int32_t column, float first, float second) {
-  const int64_t at = int64_t{row} * p.columns + column;
-  if (p.y_is_float || p.columns % 2 != 0) {
-    linear_store<T>(p, at, first);
-    if (column + 1 < p.columns) linear_store<T>(p, at + 1, second);
-    return;
-  }
-  if (p.maybe_residual) {
-    const uint32_t residual = *reinterpret_cast<const uint32_t*>(static_cast<const T*>(p.maybe_residual) + at);
-    first += unpack_low<T>(residual);
-    second += unpack_high<T>(residual);
-  }
-  *reinterpret_cast<uint32_t*>(static_cast<T*>(p.y) + at) = pack<T>(first, second);
-}
-
-/** Bias, activation, residual, rounding: from the sums of one warp to y. */
+/** From the sums of one warp to y. */
 template <class Tile>
 HIMAP_DEVICE void linear_finish(const typename Tile::Sums& sums, const LinearKernelParams& p, int32_t out_tile, int32_t row_tile) {
-  const int32_t g = lane_id() / 4, t = lane_id() % 4;
   const int32_t group0 = out_tile * (Tile::kTileOut / 16) + warp_id() % Tile::kWarpsOut * Tile::kM;
-  const int32_t row0 = row_tile * Tile::kTileRows + warp_id() / Tile::kWarpsOut * Tile::kN * 8 + 2 * t;
-  const bool gate_up = p.epilogue == Epilogue::kSwiGlu;
+  const int32_t row0 = row_tile * Tile::kTileRows + warp_id() / Tile::kWarpsOut * Tile::kN * 8;
   HIMAP_UNROLL
-  for (int32_t m = 0; m < Tile::kM; ++m) {
-    const int32_t column = gate_up ? (group0 + m) * 8 + g : (group0 + m) * 16 + 2 * g;
-    if (column >= p.columns) continue;
-    const int32_t second_bias = gate_up ? p.columns + column : column + 1;
-    const bool has_second = gate_up || column + 1 < p.columns;
-    const float bias0 = p.maybe_bias ? p.maybe_bias[column] : 0.0f;
-    const float bias1 = p.maybe_bias && has_second ? p.maybe_bias[second_bias] : 0.0f;
-    HIMAP_UNROLL
-    for (int32_t n = 0; n < Tile::kN; ++n) {
-      HIMAP_UNROLL
-      for (int32_t e = 0; e < 2; ++e) {
-        const int32_t row = row0 + n * 8 + e;
-        if (row >= p.rows) continue;
-        const float first = sums[m][n][e] + bias0, second = sums[m][n][2 + e] + bias1;
-        if (gate_up) {
-          linear_store<typename Tile::T>(p, int64_t{row} * p.columns + column, first / (1.0f + expf(-first)) * second);
-        } else {
-          linear_store_pair<typename Tile::T>(p, row, column, linear_activate(first, p.epilogue), linear_activate(second, p.epilogue));
-        }
-      }
-    }
-  }
+  for (int32_t m = 0; m < Tile::kM; ++m) linear_output<typename Tile::T>(sums[m], p.out, group0 + m, row0);
 }
 
 template <class Tile>

@@ -124,6 +124,14 @@ void* tsan_current_fiber() { return nullptr; }
 void tsan_destroy_fiber(void*) {}
 #endif
 
+bool asan_forbids([[maybe_unused]] const void* memory, [[maybe_unused]] size_t bytes) {
+#ifdef HIMAP_SIMT_ASAN
+  return __asan_region_is_poisoned(const_cast<void*>(memory), bytes) != nullptr;
+#else
+  return false;
+#endif
+}
+
 void asan_forget([[maybe_unused]] const void* memory, [[maybe_unused]] size_t bytes) {
 #ifdef HIMAP_SIMT_ASAN
   __asan_unpoison_memory_region(memory, bytes);

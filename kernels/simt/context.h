@@ -34,6 +34,9 @@ void* tsan_create_fiber();
 void* tsan_current_fiber();
 void tsan_destroy_fiber(void* fiber);
 
+/** Whether AddressSanitizer knows that some of the bytes may not be read; false without it. */
+bool asan_forbids(const void* memory, size_t bytes);
+
 /** A stack that was left in the middle of things is clean again. */
 void asan_forget(const void* memory, size_t bytes);
 

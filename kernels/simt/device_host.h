@@ -26,6 +26,9 @@ constexpr DeviceError kNoError = DeviceError::kNone;
 /** Of the last failed launch on this OS thread. */
 const char* error_text(DeviceError error);
 
+/** The error of a call that no card would take. */
+DeviceError refused(const char* text);
+
 /** Launches in the order in which they were asked for, each with its own copy of its parameters. */
 using Recording = std::vector<std::function<DeviceError()>>;
 
@@ -165,3 +168,5 @@ HIMAP_DEVICE uint32_t atomic_add_ordered(uint32_t* to, uint32_t value) { return 
 HIMAP_DEVICE int32_t popcount(uint32_t bits) { return __builtin_popcount(bits); }
 
 }  // namespace himap::device
+
+#include "kernels/simt/sm90_host.h"

@@ -43,11 +43,13 @@ struct Settings {
 Settings from_environment() {
   const int32_t order = choice("HIMAP_SIMT_ORDER", {"forward", "reverse", "random"}, 0);
   const int32_t copies = choice("HIMAP_SIMT_COPIES", {"early", "late"}, 0);
+  const int32_t products = choice("HIMAP_SIMT_PRODUCTS", {"early", "late"}, 0);
   const int64_t seed = number("HIMAP_SIMT_SEED", 1), threads = number("HIMAP_SIMT_THREADS", 0);
-  Settings settings{{static_cast<LaneOrder>(order), static_cast<CopyTiming>(copies), static_cast<uint64_t>(seed),
-                     static_cast<int32_t>(threads)}, ""};
+  Settings settings{{static_cast<LaneOrder>(order), static_cast<CopyTiming>(copies), static_cast<ProductTiming>(products),
+                     static_cast<uint64_t>(seed), static_cast<int32_t>(threads)}, ""};
   if (order < 0) settings.fault = "HIMAP_SIMT_ORDER must be forward, reverse or random";
   if (copies < 0) settings.fault = "HIMAP_SIMT_COPIES must be early or late";
+  if (products < 0) settings.fault = "HIMAP_SIMT_PRODUCTS must be early or late";
   if (seed < 0) settings.fault = "HIMAP_SIMT_SEED must be a whole number of at least 0";
   if (threads < 0) settings.fault = "HIMAP_SIMT_THREADS must be a whole number of at least 0";
   return settings;
@@ -163,6 +165,8 @@ void set_config(const Config& config) { settings() = {config, ""}; }
 
 const std::string& last_failure() { return failure; }
 
+void refuse(const std::string& text) { failure = text; }
+
 bool run(const Grid& grid) {
   if (!settings().fault.empty()) {
     failure = settings().fault;
@@ -180,6 +184,11 @@ namespace himap::device {
 
 const char* error_text(DeviceError error) {
   return error == DeviceError::kNone ? "no error" : simt::last_failure().c_str();
+}
+
+DeviceError refused(const char* text) {
+  simt::refuse(text);
+  return DeviceError::kLaunchFailed;
 }
 
 DeviceError launch_body(const LaunchShape& shape, void (*body)(const void*), const void* argument) {

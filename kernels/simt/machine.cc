@@ -24,36 +24,13 @@ constexpr size_t kStackBytes = 256 << 10;  // frames are several times as large
 constexpr size_t kStackBytes = 64 << 10;
 #endif
 
-enum State : int32_t { kReady, kAtBarrier, kInWarp, kReturned };
+}  // namespace
 
 std::string text_of(device::Place place) { return std::string(place.file) + ":" + std::to_string(place.line); }
 
 bool same(device::Place a, device::Place b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
 
-}  // namespace
-
-struct Fiber {
-  ThreadView view{};
-  Context context;
-  int32_t state = kReady;
-  const char* what = "";  // the wrapper it waits in
-  device::Place place{};
-  std::vector<Copy> copies;      // pending, oldest first
-  std::vector<size_t> groups;    // copies in each committed group, oldest first
-  size_t uncommitted = 0;
-};
-
-struct Warp {
-  uint32_t ready = 0;  // lanes that can run
-  uint32_t at_barrier = 0;
-  uint32_t arrived = 0;
-  uint32_t generation = 0;
-  void* operands[32] = {};
-  WarpOperation* operation = nullptr;
-  const char* name = "";
-  device::Place place{};
-  char sync[2] = {};
-};
+Machine& Machine::here() { return *machine; }
 
 void Unmap::operator()(void* memory) const { munmap(memory, bytes); }
 void Free::operator()(void* memory) const { std::free(memory); }
@@ -94,6 +71,7 @@ void Machine::prepare(const Grid& grid, const Config& config) {
   threads_ = grid.threads;
   grow_stacks(threads_);
   warps_.assign(static_cast<size_t>(threads_ / 32), Warp{});
+  warpgroups_.assign(static_cast<size_t>(threads_ / kWarpgroup), Warpgroup{});
   scheduler_ = Context{};
   scheduler_.tsan_fiber = tsan_current_fiber();
   void* shared = nullptr;
@@ -111,6 +89,7 @@ bool Machine::run_block(device::Dim3 block, uint64_t seed) {
   auto* shared = static_cast<volatile unsigned char*>(shared_.get());
   for (size_t i = 0; i < grid_->shared_bytes; ++i) shared[i] = 0xff;
   for (Warp& warp : warps_) warp = Warp{.ready = 0xffffffffu, .generation = warp.generation};
+  for (Warpgroup& group : warpgroups_) group.arrived = 0;
   for (int32_t i = 0; i < threads_; ++i) {
     Fiber& fiber = fibers_[static_cast<size_t>(i)];
     fiber.view = {.thread = i,
@@ -137,6 +116,9 @@ bool Machine::run_block(device::Dim3 block, uint64_t seed) {
   for (Warp& warp : warps_) {
     for (char& sync : warp.sync) tsan_acquire(&sync);
   }
+  for (Warpgroup& group : warpgroups_) {
+    for (char& sync : group.sync) tsan_acquire(&sync);
+  }
   return false;
 }
 
@@ -147,6 +129,7 @@ void Machine::enter() {
   self.grid_->body(self.grid_->argument);
   self.commit();
   self.wait(0);
+  self.check_finished();
   tsan_release(&self.block_sync_);
   self.leave();
 }
@@ -158,9 +141,10 @@ void Machine::leave() {
   --live_;
   if (live_ > 0) {
     if (at_barrier_ == live_) release_barrier();
-    Fiber* next = pick();
-    if (!next) deadlock();
-    switch_to(*next, true);
+    switch_to(*next(), true);
+  }
+  if (failure.empty() && !transfers_.empty()) {
+    failure = "asynchronous copies were still on their way when the block ended" + where() + ", started at " + text_of(transfers_[0].place);
   }
   switch_context(self.context, scheduler_, true);
   std::abort();  // a context left for good is never resumed
@@ -236,6 +220,15 @@ Fiber* Machine::pick() {
   return nullptr;
 }
 
+/** The same, after as many pending transfers as it takes. */
+Fiber* Machine::next() {
+  for (;;) {
+    Fiber* fiber = pick();
+    if (fiber) return fiber;
+    if (!complete_one()) deadlock();
+  }
+}
+
 void Machine::switch_to(Fiber& fiber, bool for_good) {
   Fiber& self = *running_;
   running_ = &fiber;
@@ -250,9 +243,8 @@ void Machine::block_here(int32_t state, const char* what, device::Place place) {
   self.what = what;
   self.place = place;
   warps_[static_cast<size_t>(self.view.thread / 32)].ready &= ~(1u << (self.view.thread % 32));
-  Fiber* next = pick();
-  if (!next) deadlock();
-  switch_to(*next, false);
+  Fiber& other = *next();
+  if (&other != &self) switch_to(other, false);
   self.state = kReady;
 }
 

@@ -5,14 +5,58 @@
 #include <string>
 #include <vector>
 
+#include "kernels/simt/async.h"
 #include "kernels/simt/context.h"
 #include "kernels/simt/simt.h"
 #include "kernels/simt/thread.h"
 
 namespace himap::simt {
 
-struct Fiber;
-struct Warp;
+enum State : int32_t { kReady, kAtBarrier, kInWarp, kInWarpgroup, kAtMbarrier, kReturned };
+
+struct Fiber {
+  ThreadView view{};
+  Context context;
+  int32_t state = kReady;
+  const char* what = "";  // the wrapper it waits in
+  device::Place place{};
+  std::vector<Copy> copies;    // pending, oldest first
+  std::vector<size_t> groups;  // copies in each committed group, oldest first
+  size_t uncommitted = 0;
+  const device::Mbarrier* mbarrier = nullptr;  // that it waits for
+  uint32_t parity = 0;
+};
+
+struct Warp {
+  uint32_t ready = 0;  // lanes that can run
+  uint32_t at_barrier = 0;
+  uint32_t arrived = 0;
+  uint32_t generation = 0;
+  void* operands[32] = {};
+  WarpOperation* operation = nullptr;
+  const char* name = "";
+  device::Place place{};
+  char sync[2] = {};
+};
+
+constexpr int32_t kWarpgroup = 128;
+
+/** A product on its way: what its 128 lanes gave. */
+struct Product {
+  float (*d[kWarpgroup])[4];
+  Wgmma operands;  // alike in all lanes but for d
+};
+
+struct Warpgroup {
+  int32_t arrived = 0;
+  uint32_t generation = 0;
+  const Wgmma* lanes[kWarpgroup] = {};  // null: not a product
+  const char* name = "";
+  device::Place place{};
+  char sync[2] = {};
+  std::vector<Product> open;                 // not committed
+  std::vector<std::vector<Product>> groups;  // committed, oldest first
+};
 
 struct Unmap {
   size_t bytes = 0;
@@ -23,8 +67,14 @@ struct Free {
   void operator()(void* memory) const;
 };
 
+std::string text_of(device::Place place);
+bool same(device::Place a, device::Place b);
+
 class Machine {
  public:
+  /** That runs on this OS thread. */
+  static Machine& here();
+
   Machine();
   ~Machine();
 
@@ -40,6 +90,13 @@ class Machine {
   void copy(const Copy& copy);
   void commit();
   void wait(int32_t pending);
+  void mbarrier_arrive(device::Mbarrier& barrier, uint32_t bytes, device::Place place);
+  void mbarrier_wait(device::Mbarrier& barrier, uint32_t parity, device::Place place);
+  void transfer(const Transfer& transfer);
+  void wgmma(const Wgmma& lane, device::Place place);
+  void wgmma_commit(device::Place place);
+  void wgmma_wait(size_t pending, device::Place place);
+  void sync_warpgroup(device::Place place);
   /** Ends the launch; `failure` is set. Nothing on the calling fiber's stack is destroyed. */
   [[noreturn]] void stop();
 
@@ -49,6 +106,14 @@ class Machine {
   [[noreturn]] void deadlock();
   void block_here(int32_t state, const char* what, device::Place place);
   Fiber* pick();
+  Fiber* next();
+  void complete(const Transfer& transfer);
+  bool complete_one();
+  void settle(device::Mbarrier& barrier);
+  template <class Operation>
+  void meet_warpgroup(const char* name, const Wgmma* maybe_lane, device::Place place, Operation operation);
+  void check_finished();
+  unsigned char* shared_bytes() const { return static_cast<unsigned char*>(shared_.get()); }
   void switch_to(Fiber& fiber, bool for_good);
   void release_barrier();
   void grow_stacks(int32_t threads);
@@ -61,6 +126,8 @@ class Machine {
   Context scheduler_;
   std::vector<Fiber> fibers_;
   std::vector<Warp> warps_;
+  std::vector<Warpgroup> warpgroups_;
+  std::vector<Transfer> transfers_;  // on their way, oldest first
   std::unique_ptr<void, Unmap> stacks_;
   std::unique_ptr<void, Free> shared_;
   Fiber* running_ = nullptr;

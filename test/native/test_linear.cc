@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/linear/launch_linear.h"
+#include "kernels/linear/sm90_linear_tiles.h"
 #include "test/native/check.h"
 #include "test/native/device_buffer.h"
 
@@ -15,6 +16,12 @@ namespace {
 using test::Input;
 using test::Output;
 using test::Random;
+
+/** The families that the device under test has. */
+std::vector<LinearFamily> families() {
+  if (device::has_sm90()) return {LinearFamily::kMma, LinearFamily::kWgmma};
+  return {LinearFamily::kMma};
+}
 
 template <class T>
 std::vector<T> random_values(Random& random, int64_t n, float scale) {
@@ -53,6 +60,8 @@ struct Options {
   bool residual = false;
   bool y_is_float = false;
   int64_t x_stride = 0;  // 0: in
+  LinearFamily family = LinearFamily::kMma;
+  int32_t sm90_tile = -1;  // -1: the launcher's choice
 };
 
 struct Workspace {
@@ -119,12 +128,13 @@ std::vector<Y> run(Layer<T>& layer, const std::vector<T>& x, const std::vector<T
                             .rows = o.rows,
                             .phase = o.phase,
                             .epilogue = o.epilogue,
-                            .workspace = workspace().get()};
-  test::launched(launch_linear(launch, nullptr));
+                            .workspace = workspace().get(),
+                            .family = o.family};
+  test::launched(o.sm90_tile < 0 ? launch_linear(launch, nullptr) : launch_sm90_linear(launch, o.sm90_tile, nullptr));
   return y.read();
 }
 
-/** Checks one layer and one way to run it; prints what it measured when asked to. */
+/** Checks one layer and one way to run it, by every family. */
 template <class T, class Y = T>
 void check_layer(int64_t out, int64_t in, Options o) {
   o.y_is_float = !std::is_same_v<Y, T>;
@@ -133,22 +143,24 @@ void check_layer(int64_t out, int64_t in, Options o) {
   std::vector<T> x = random_values<T>(layer.random, o.rows * (o.x_stride ? o.x_stride : in), 1.0f);
   std::vector<T> residual;
   if (o.residual) residual = random_values<T>(layer.random, o.rows * columns, 1.0f);
-  const std::vector<Y> y = run<Y>(layer, x, residual, o);
   const std::vector<double> right = naive<double>(layer, x, residual, o), simple = naive<float>(layer, x, residual, o);
-  double worst = 0, worst_simple = 0;
-  for (size_t i = 0; i < right.size(); ++i) {
-    const double error = std::abs(static_cast<double>(to_float(y[i])) - right[i]);
-    if (!(error <= 1e9)) return test::report(__FILE__, __LINE__, "an output is not finite");
-    worst = std::max(worst, error);
-    worst_simple = std::max(worst_simple, std::abs(static_cast<double>(to_float(round_to<Y>(static_cast<float>(simple[i])))) - right[i]));
-  }
-  // Sums below the place that rounding sees may differ by the order of adding alone.
-  const double bound = 2 * worst_simple + 1e-7;
-  if (worst > bound) {
+  for (const LinearFamily family : families()) {
+    o.family = family;
+    const std::vector<Y> y = run<Y>(layer, x, residual, o);
+    double worst = 0, worst_simple = 0;
+    for (size_t i = 0; i < right.size(); ++i) {
+      const double error = std::abs(static_cast<double>(to_float(y[i])) - right[i]);
+      if (!(error <= 1e9)) return test::report(__FILE__, __LINE__, "an output is not finite");
+      worst = std::max(worst, error);
+      worst_simple = std::max(worst_simple, std::abs(static_cast<double>(to_float(round_to<Y>(static_cast<float>(simple[i])))) - right[i]));
+    }
+    // Sums below the place that rounding sees may differ by the order of adding alone.
+    const double bound = 2 * worst_simple + 1e-7;
+    if (worst <= bound) continue;
     char text[200];
-    std::snprintf(text, sizeof text, "%lld x %lld, %lld rows, phase %d, epilogue %d: worst error %.3g, naive %.3g", static_cast<long long>(out),
-                  static_cast<long long>(in), static_cast<long long>(o.rows), static_cast<int>(o.phase), static_cast<int>(o.epilogue), worst,
-                  worst_simple);
+    std::snprintf(text, sizeof text, "%lld x %lld, %lld rows, family %d, phase %d, epilogue %d: worst error %.3g, naive %.3g",
+                  static_cast<long long>(out), static_cast<long long>(in), static_cast<long long>(o.rows), static_cast<int>(family),
+                  static_cast<int>(o.phase), static_cast<int>(o.epilogue), worst, worst_simple);
     test::report(__FILE__, __LINE__, text);
   }
 }
@@ -251,22 +263,30 @@ TEST("logits in float32") {
   }
 }
 
+template <class T>
+int64_t differences(const std::vector<T>& a, const std::vector<T>& b) {
+  int64_t different = 0;
+  for (size_t i = 0; i < a.size(); ++i) different += a[i].bits != b[i].bits;
+  return different;
+}
+
 /** A row's bits alone and at several places among others, in launches of other sizes. */
 template <class T>
 void check_alone(int64_t out, int64_t in, Phase phase, bool gate_up) {
   Layer<T> layer(out, in, gate_up, 99);
   const int64_t columns = layer.image.columns();
-  const Epilogue epilogue = gate_up ? Epilogue::kSwiGlu : Epilogue::kNone;
   const std::vector<T> row = random_values<T>(layer.random, in, 1.0f);
-  const std::vector<T> alone = run<T>(layer, row, {}, {.rows = 1, .phase = phase, .epilogue = epilogue});
-  for (const int64_t rows : {2, 13, 40, 70, 130}) {
-    std::vector<T> x = random_values<T>(layer.random, rows * in, 1.0f);
-    const int64_t at = rows * 3 / 4;
-    for (int64_t k = 0; k < in; ++k) x[static_cast<size_t>(at * in + k)] = row[static_cast<size_t>(k)];
-    const std::vector<T> y = run<T>(layer, x, {}, {.rows = rows, .phase = phase, .epilogue = epilogue});
-    int64_t different = 0;
-    for (int64_t c = 0; c < columns; ++c) different += y[static_cast<size_t>(at * columns + c)].bits != alone[static_cast<size_t>(c)].bits;
-    CHECK_EQ(different, int64_t{0});
+  for (const LinearFamily family : families()) {
+    Options o{.rows = 1, .phase = phase, .epilogue = gate_up ? Epilogue::kSwiGlu : Epilogue::kNone, .family = family};
+    const std::vector<T> alone = run<T>(layer, row, {}, o);
+    for (const int64_t rows : {2, 13, 40, 70, 130}) {
+      std::vector<T> x = random_values<T>(layer.random, rows * in, 1.0f);
+      const int64_t at = rows * 3 / 4;
+      std::copy(row.begin(), row.end(), x.begin() + at * in);
+      o.rows = rows;
+      const std::vector<T> y = run<T>(layer, x, {}, o);
+      CHECK_EQ(differences(std::vector<T>(y.begin() + at * columns, y.begin() + (at + 1) * columns), alone), int64_t{0});
+    }
   }
 }
 
@@ -276,7 +296,7 @@ TEST("a row has the same bits alone and among others") {
   check_alone<Bf16>(64, 72, Phase::kDecode, true);
 }
 
-TEST("a row has the same bits in the small and in the large prefill tile") {
+TEST("a row has the same bits in the small and in the large prefill tile of mma") {
   // The second launch has enough rows for the large tile.
   const int64_t out = 128 * 66, in = 64;
   Layer<Bf16> layer(out, in, false, 5);
@@ -284,9 +304,56 @@ TEST("a row has the same bits in the small and in the large prefill tile") {
   const std::vector<Bf16> few(x.begin(), x.begin() + 3 * in);
   const std::vector<Bf16> small = run<Bf16>(layer, few, {}, {.rows = 3});
   const std::vector<Bf16> large = run<Bf16>(layer, x, {}, {.rows = 129});
-  int64_t different = 0;
-  for (size_t i = 0; i < small.size(); ++i) different += small[i].bits != large[i].bits;
-  CHECK_EQ(different, int64_t{0});
+  CHECK_EQ(differences(small, large), int64_t{0});
+}
+
+/** The same layer through every tile of wgmma, all of which must agree with the first, and that with the naive loop. */
+template <class T>
+void check_sm90_tiles(int64_t out, int64_t in, Options o) {
+  if (!device::has_sm90()) return test::skip("the device is not a Hopper");
+  Layer<T> layer(out, in, o.epilogue == Epilogue::kSwiGlu, 17);
+  const std::vector<T> x = random_values<T>(layer.random, o.rows * in, 1.0f);
+  std::vector<T> residual;
+  if (o.residual) residual = random_values<T>(layer.random, o.rows * layer.image.columns(), 1.0f);
+  o.family = LinearFamily::kWgmma;
+  const std::vector<T> expected = run<T>(layer, x, residual, o);
+  const bool split = o.phase == Phase::kDecode && decode_splits(layer.image) > 1;
+  for (int32_t tile = 0; tile < kSm90LinearTileCount; ++tile) {
+    if (split && (o.rows + kSm90LinearTiles[tile].rows - 1) / kSm90LinearTiles[tile].rows * kSm90LinearTiles[tile].rows > 256) continue;
+    o.sm90_tile = tile;
+    CHECK_EQ(differences(run<T>(layer, x, residual, o), expected), int64_t{0});
+  }
+}
+
+TEST("every tile of wgmma gives the same bits") {
+  // More pieces than blocks, so that a block walks several; rows and outputs that fill no tile; more steps than slots.
+  check_sm90_tiles<Bf16>(300, 64 * 9 + 8, {.rows = 41, .residual = true});
+  check_sm90_tiles<F16>(2 * 72, 136, {.rows = 37, .epilogue = Epilogue::kSwiGlu});
+  check_sm90_tiles<Bf16>(200, 64 * 24, {.rows = 21, .phase = Phase::kDecode, .residual = true});
+  check_sm90_tiles<Bf16>(130, 64, {.rows = 300});
+}
+
+TEST("the tile of wgmma follows the shape") {
+  const auto tile = [](int64_t out, int64_t in, int64_t rows, Phase phase) {
+    const WeightImage weight{.data = nullptr, .type = DType::kBF16, .gate_up = false, .out = out, .in = in};
+    return kSm90LinearTiles[sm90_linear_tile(weight, rows, phase == Phase::kDecode ? decode_splits(weight) : 1, 132)];
+  };
+  for (const int64_t out : {4096, 12288, 22016, 32064}) {
+    for (const int64_t rows : {1, 7, 16, 30}) {
+      // Decode: one warpgroup, and no wider than the rows need.
+      const Sm90LinearTileShape shape = tile(out, 4096, rows, Phase::kDecode);
+      CHECK_EQ(shape.warpgroups, 1);
+      CHECK_EQ(shape.rows, rows <= 8 ? 8 : rows <= 16 ? 16 : 32);
+    }
+    // Thousands of rows: the widest.
+    const Sm90LinearTileShape wide = tile(out, 4096, 16384, Phase::kPrefill);
+    CHECK_EQ(wide.warpgroups, 2);
+    CHECK_EQ(wide.rows, 256);
+  }
+  // After pruning: one tile that fits all rows where there are outputs enough.
+  CHECK_EQ(tile(12288, 4096, 132, Phase::kPrefill).rows, 144);
+  CHECK_EQ(tile(12288, 4096, 172, Phase::kPrefill).rows, 176);
+  CHECK_EQ(tile(12288, 4096, 207, Phase::kPrefill).rows, 208);
 }
 
 TEST("launches leave the arrivals as they found them") {

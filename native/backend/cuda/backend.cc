@@ -51,6 +51,8 @@ int32_t open(const DeviceOptions* options, Device** device, DeviceInfo* info, ch
     std::string name;
     const std::string why = probe_device(name);
     require(why.empty(), Code::ERR_NO_BINARY, "[open] " + why);
+    const char* fault = linear_family_fault();
+    require(!fault, Code::ERR_INVALID_ARG, std::string("[open] ") + (fault ? fault : ""));
     *device = std::make_unique<Device>(options->activations).release();
     if (!info) return;
     copy_text(info->detail, sizeof(info->detail), name.c_str());

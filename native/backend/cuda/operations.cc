@@ -45,7 +45,7 @@ void patch_embed(Device& device, const PatchEmbedParams& p) {
   check(weight.in == int64_t{3} * p.patch * p.patch, kWhere, "the weight's columns must be 3 * patch * patch", weight.in);
   const int64_t across = p.side / p.patch, rows = p.images * across * across;
   check_rows(kWhere, rows + p.images);
-  const int64_t products = rows * p.width;
+  const int64_t products = (rows * p.width + 3) / 4 * 4;  // what follows lies at a multiple of 16 bytes
   auto* workspace = device.rows.reserve<float>(products + (rows * patch_row_stride(p) + 1) / 2);
   const PatchEmbedWorkspace parts{.rows = workspace + products, .products = workspace};
   device.runtime.check(launch_patch_embed(p, weight, parts, device.runtime.stream()), kWhere);
