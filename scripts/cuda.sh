@@ -76,7 +76,7 @@ check() {
   started=$(date +%s)
   status=0
   # The wrappers first: without them no other result means anything.
-  for program in "$build"/card-tests/test_wrappers $(ls "$build"/card-tests/test_* | grep -v /test_wrappers); do
+  for program in "$build"/card-tests/test_wrappers* $(ls "$build"/card-tests/test_* | grep -v /test_wrappers); do
     echo "== $program"
     "$program" || status=1
     if command -v compute-sanitizer > /dev/null 2>&1; then
