@@ -79,7 +79,10 @@ const char* linear_family_fault();
 
 device::DeviceError launch_linear(const LinearLaunch& launch, device::Stream stream);
 
-/** With the tile at that place of kSm90LinearTiles (sm90_linear_tiles.h): at most kDecodeSplitRows rows of a split layer. */
+/**
+ * With the tile at that place of kSm90LinearTiles (sm90_linear_tiles.h); a split layer
+ * with at most kDecodeSplitRows rows, and a tile that merges.
+ */
 device::DeviceError launch_sm90_linear(const LinearLaunch& launch, int32_t tile, device::Stream stream);
 device::DeviceError launch_sm90_linear_bf16(const LinearLaunch& launch, int32_t tile, device::Stream stream);
 device::DeviceError launch_sm90_linear_f16(const LinearLaunch& launch, int32_t tile, device::Stream stream);

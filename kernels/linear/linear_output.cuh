@@ -24,8 +24,7 @@ HIMAP_DEVICE void linear_store(const LinearOutput& p, int64_t at, float value) {
 
 /** Two neighbouring columns, the first even. */
 template <class T>
-HIMAP_DEVICE void linear_store_pair(const LinearOutput& p, int32_t row, int32_t column, float first, float second) {
-  const int64_t at = int64_t{row} * p.columns + column;
+HIMAP_DEVICE void linear_store_pair(const LinearOutput& p, int64_t at, int32_t column, float first, float second) {
   if (p.y_is_float || p.columns % 2 != 0) {
     linear_store<T>(p, at, first);
     if (column + 1 < p.columns) linear_store<T>(p, at + 1, second);
@@ -50,18 +49,24 @@ HIMAP_DEVICE void linear_output(const float (&sums)[kN][4], const LinearOutput& 
   const bool has_second = gate_up || column + 1 < p.columns;
   const float bias0 = p.maybe_bias ? p.maybe_bias[column] : 0.0f;
   const float bias1 = p.maybe_bias && has_second ? p.maybe_bias[second_bias] : 0.0f;
+  // One address that moves on: an address for each row would take registers that the sums need.
+  int32_t row = row0 + 2 * t;
+  int64_t at = int64_t{row} * p.columns + column;
   HIMAP_UNROLL
   for (int32_t n = 0; n < kN; ++n) {
     HIMAP_UNROLL
     for (int32_t e = 0; e < 2; ++e) {
-      const int32_t row = row0 + n * 8 + 2 * t + e;
-      if (row >= p.rows) continue;
-      const float first = sums[n][e] + bias0, second = sums[n][2 + e] + bias1;
-      if (gate_up) {
-        linear_store<T>(p, int64_t{row} * p.columns + column, first / (1.0f + expf(-first)) * second);
-      } else {
-        linear_store_pair<T>(p, row, column, linear_activate(first, p.epilogue), linear_activate(second, p.epilogue));
+      if (row < p.rows) {
+        const float first = sums[n][e] + bias0, second = sums[n][2 + e] + bias1;
+        if (gate_up) {
+          linear_store<T>(p, at, first / (1.0f + expf(-first)) * second);
+        } else {
+          linear_store_pair<T>(p, at, column, linear_activate(first, p.epilogue), linear_activate(second, p.epilogue));
+        }
       }
+      const int32_t step = e == 0 ? 1 : 7;
+      row += step;
+      at += int64_t{p.columns} * step;
     }
   }
 }

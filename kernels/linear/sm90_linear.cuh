@@ -16,7 +16,7 @@
 
 #include "kernels/device.h"
 #include "kernels/linear/linear_output.cuh"
-#include "kernels/linear/weight_image.h"
+#include "kernels/linear/sm90_linear_tiles.h"
 
 namespace himap::device {
 
@@ -24,8 +24,8 @@ struct Sm90LinearParams {
   TileMap x;            // (rows, in) T, boxes of kTileRows rows
   const unsigned char* image;
   LinearOutput out;
-  float* partials;      // with splits > 1: (splits, row tiles, out tiles, warpgroups, kN, 128 threads) of 4 floats
-  uint32_t* arrivals;   // (row tiles, out tiles, warpgroups)
+  float* partials;      // with splits > 1: (splits, row tiles, out tiles, kN, 128 threads) of 4 floats
+  uint32_t* arrivals;   // (row tiles, out tiles)
   int32_t in_tiles;
   int32_t out_tiles;    // of kTileOut
   int32_t row_tiles;    // of kTileRows
@@ -41,6 +41,7 @@ struct Sm90LinearTile {
   static constexpr int32_t kTileRows = kTileRows_;
   static constexpr int32_t kBlocks = kBlocks_;
   static constexpr int32_t kN = kTileRows / 8;
+  static constexpr bool kMerges = sm90_linear_merges({kWarpgroups, kTileRows, kBlocks});
   static constexpr int32_t kThreads = kWarpgroups * 128 + 32;
   static constexpr int32_t kWeightBytes = kTileOut * kImageRowBytes;
   static constexpr int32_t kSlotBytes = kWeightBytes + kTileRows * kImageRowBytes;
@@ -55,7 +56,7 @@ struct Sm90LinearTile {
     alignas(1024) unsigned char x[kStages][kTileRows * kImageRowBytes];
     Mbarrier full[kStages];
     Mbarrier empty[kStages];
-    uint32_t last[kWarpgroups];
+    uint32_t last;  // with kMerges: whether this block came last
   };
 };
 
@@ -144,15 +145,15 @@ HIMAP_DEVICE void sm90_linear_multiply(float (&sums)[Tile::kN][4], typename Tile
 }
 
 /**
- * Leaves the sums of a split, and for the warpgroup that comes last adds all of them, its own too, in ascending order.
- * False: another will.
+ * Leaves the sums of a split, and for the block that comes last adds all of them, its own too, in ascending order. False:
+ * another will.
  */
 template <class Tile>
 HIMAP_DEVICE bool sm90_linear_merge(float (&sums)[Tile::kN][4], typename Tile::Shared& shared, const Sm90LinearParams& p,
-                                    const Sm90LinearPiece& piece, int32_t warpgroup) {
-  const int32_t thread = thread_id() % 128;
-  const int64_t tile = (int64_t{piece.row_tile} * p.out_tiles + piece.out_tile) * Tile::kWarpgroups + warpgroup;
-  const int64_t tiles = int64_t{p.row_tiles} * p.out_tiles * Tile::kWarpgroups;
+                                    const Sm90LinearPiece& piece) {
+  static_assert(Tile::kWarpgroups == 1, "one warpgroup merges");
+  const int32_t thread = thread_id();
+  const int64_t tile = int64_t{piece.row_tile} * p.out_tiles + piece.out_tile, tiles = int64_t{p.row_tiles} * p.out_tiles;
   const auto partial = [&](int32_t split, int32_t n) {
     return reinterpret_cast<Vec16*>(p.partials) + ((split * tiles + tile) * Tile::kN + n) * 128 + thread;
   };
@@ -165,10 +166,10 @@ HIMAP_DEVICE bool sm90_linear_merge(float (&sums)[Tile::kN][4], typename Tile::S
   if (thread == 0) {
     const uint32_t last = atomic_add_ordered(p.arrivals + tile, 1) + 1 == static_cast<uint32_t>(p.splits);
     if (last) p.arrivals[tile] = 0;
-    shared.last[warpgroup] = last;
+    shared.last = last;
   }
   sync_warpgroup();
-  if (!shared.last[warpgroup]) return false;
+  if (!shared.last) return false;
   HIMAP_UNROLL
   for (int32_t n = 0; n < Tile::kN; ++n) {
     for (int32_t split = 0; split < p.splits; ++split) {
@@ -202,7 +203,9 @@ HIMAP_KERNEL(Tile::kThreads, Tile::kBlocks) sm90_linear_kernel(HIMAP_PARAMS(Sm90
       const Sm90LinearPiece piece = sm90_linear_piece<Tile>(p, index);
       float sums[Tile::kN][4];
       sm90_linear_multiply<Tile>(sums, shared, place, piece.end - piece.begin, warpgroup);
-      if (p.splits > 1 && !sm90_linear_merge<Tile>(sums, shared, p, piece, warpgroup)) continue;
+      if constexpr (Tile::kMerges) {
+        if (p.splits > 1 && !sm90_linear_merge<Tile>(sums, shared, p, piece)) continue;
+      }
       const int32_t group = piece.out_tile * (Tile::kTileOut / 16) + thread_id() / 32;
       linear_output<typename Tile::T>(sums, p.out, group, piece.row_tile * Tile::kTileRows);
     }

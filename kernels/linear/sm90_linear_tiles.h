@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/linear/weight_image.h"
+#include "kernels/linear/launch_linear.h"
 #include "kernels/types.h"
 
 namespace himap {
@@ -24,6 +24,9 @@ constexpr Sm90LinearTileShape kSm90LinearTiles[] = {
     {1, 8, 3},   {1, 16, 3},  {1, 32, 3},  {1, 64, 2},  {1, 96, 2},  {1, 128, 2}, {2, 64, 2},
     {2, 96, 1},  {2, 128, 1}, {2, 144, 1}, {2, 176, 1}, {2, 208, 1}, {2, 256, 1},
 };
+/** Whether a layer that is split may use the tile: merging is compiled for one warpgroup, as wider ones would spill. */
+constexpr bool sm90_linear_merges(const Sm90LinearTileShape& tile) { return tile.warpgroups == 1; }
+
 constexpr int32_t kSm90LinearTileCount = sizeof kSm90LinearTiles / sizeof kSm90LinearTiles[0];
 
 /** What a launch of one tile is estimated to take, in nanoseconds; good for comparing tiles, no promise. */
@@ -49,8 +52,7 @@ inline int32_t sm90_linear_tile(const WeightImage& weight, int64_t rows, int64_t
   double least = 0;
   for (int32_t i = 0; i < kSm90LinearTileCount; ++i) {
     const Sm90LinearTileShape& tile = kSm90LinearTiles[i];
-    // The partial sums of a split layer have room for 256 rows.
-    if (splits > 1 && (rows + tile.rows - 1) / tile.rows * tile.rows > 256) continue;
+    if (splits > 1 && (!sm90_linear_merges(tile) || (rows + tile.rows - 1) / tile.rows * tile.rows > kDecodeSplitRows)) continue;
     const double estimate = sm90_linear_estimate(tile, weight, rows, splits, multiprocessors);
     if (i == 0 || estimate < least) {
       best = i;
