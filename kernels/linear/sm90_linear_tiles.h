@@ -22,7 +22,7 @@ struct Sm90LinearTileShape {
  */
 constexpr Sm90LinearTileShape kSm90LinearTiles[] = {
     {1, 8, 3},   {1, 16, 3},  {1, 32, 3},  {1, 64, 2},  {1, 96, 2},  {1, 128, 2}, {2, 64, 2},
-    {2, 96, 1},  {2, 128, 1}, {2, 144, 1}, {2, 176, 1}, {2, 208, 1}, {2, 256, 1},
+    {2, 96, 2},  {2, 128, 1}, {2, 144, 1}, {2, 176, 1}, {2, 208, 1}, {2, 256, 1},
 };
 /** Whether a layer that is split may use the tile: merging is compiled for one warpgroup, as wider ones would spill. */
 constexpr bool sm90_linear_merges(const Sm90LinearTileShape& tile) { return tile.warpgroups == 1; }

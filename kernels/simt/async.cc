@@ -70,37 +70,6 @@ void read_row(float (&to)[16], unsigned char* shared, uint64_t descriptor, int32
   }
 }
 
-// Lane t of a warpgroup holds, with l = t % 32, in d[n][i]:
-//   row t / 32 * 16 + l / 4 + 8 * (i >> 1), column n * 8 + l % 4 * 2 + (i & 1)
-void multiply(const Product& product, unsigned char* shared) {
-  constexpr int32_t kMost = 256;
-  const Wgmma& o = product.operands;
-  const int32_t columns = o.n * 8;
-  static thread_local float a[64][16], b[16][kMost], d[64][kMost];
-  for (int32_t row = 0; row < 64; ++row) read_row(a[row], shared, o.a, row, o.type);
-  for (int32_t column = 0; column < columns; ++column) {
-    float values[16];
-    read_row(values, shared, o.b, column, o.type);
-    for (int32_t k = 0; k < 16; ++k) b[k][column] = values[k];
-  }
-  const auto each = [&](auto use) {
-    for (int32_t t = 0; t < kWarpgroup; ++t) {
-      const int32_t row = t / 32 * 16 + t % 32 / 4, column = t % 4 * 2;
-      for (int32_t n = 0; n < o.n; ++n) {
-        for (int32_t i = 0; i < 4; ++i) use(product.d[t][n][i], d[row + 8 * (i >> 1)][n * 8 + column + (i & 1)]);
-      }
-    }
-  };
-  each([&](float sum, float& at) { at = sum; });
-  for (int32_t row = 0; row < 64; ++row) {
-    for (int32_t k = 0; k < 16; ++k) {
-      const float left = a[row][k];
-      for (int32_t column = 0; column < columns; ++column) d[row][column] += left * b[k][column];
-    }
-  }
-  each([&](float& sum, float at) { sum = at; });
-}
-
 }  // namespace
 
 // --- Mbarriers and transfers -----------------------------------------------------------------------------------------
@@ -177,6 +146,38 @@ bool Machine::complete_one() {
 
 // --- Warpgroups ------------------------------------------------------------------------------------------------------
 
+// Lane t of a warpgroup holds, with l = t % 32, in d[n][i]:
+//   row t / 32 * 16 + l / 4 + 8 * (i >> 1), column n * 8 + l % 4 * 2 + (i & 1)
+void Machine::multiply(const Product& product) {
+  const Wgmma& o = product.operands;
+  const int32_t columns = o.n * 8;
+  if (!product_room_) product_room_ = std::make_unique<ProductRoom>();
+  auto& [a, b, d] = *product_room_;
+  unsigned char* shared = shared_bytes();
+  for (int32_t row = 0; row < 64; ++row) read_row(a[row], shared, o.a, row, o.type);
+  for (int32_t column = 0; column < columns; ++column) {
+    float values[16];
+    read_row(values, shared, o.b, column, o.type);
+    for (int32_t k = 0; k < 16; ++k) b[k][column] = values[k];
+  }
+  const auto each = [&, &sums_of = d](auto use) {
+    for (int32_t t = 0; t < kWarpgroup; ++t) {
+      const int32_t row = t / 32 * 16 + t % 32 / 4, column = t % 4 * 2;
+      for (int32_t n = 0; n < o.n; ++n) {
+        for (int32_t i = 0; i < 4; ++i) use(product.d[t][n][i], sums_of[row + 8 * (i >> 1)][n * 8 + column + (i & 1)]);
+      }
+    }
+  };
+  each([&](float sum, float& at) { at = sum; });
+  for (int32_t row = 0; row < 64; ++row) {
+    for (int32_t k = 0; k < 16; ++k) {
+      const float left = a[row][k];
+      for (int32_t column = 0; column < columns; ++column) d[row][column] += left * b[k][column];
+    }
+  }
+  each([&](float& sum, float at) { sum = at; });
+}
+
 /** Waits for the warpgroup's other lanes; the last to come runs `operation` on the group. */
 template <class Operation>
 void Machine::meet_warpgroup(const char* name, const Wgmma* maybe_lane, device::Place place, Operation operation) {
@@ -226,7 +227,7 @@ void Machine::wgmma(const Wgmma& lane, device::Place place) {
     if (last_byte(lane.a, 64) > grid_->shared_bytes || last_byte(lane.b, lane.n * 8) > grid_->shared_bytes) {
       fail("a matrix of a product is not in the block's shared memory", place);
     }
-    if (config_.products == ProductTiming::kEarly) multiply(product, shared_bytes());
+    if (config_.products == ProductTiming::kEarly) multiply(product);
     group.open.push_back(product);
   });
 }
@@ -243,7 +244,7 @@ void Machine::wgmma_wait(size_t pending, device::Place place) {
     if (!group.open.empty()) fail("products must be committed before they are waited for", place);
     while (group.groups.size() > pending) {
       if (config_.products == ProductTiming::kLate) {
-        for (const Product& product : group.groups.front()) multiply(product, shared_bytes());
+        for (const Product& product : group.groups.front()) multiply(product);
       }
       group.groups.erase(group.groups.begin());
     }

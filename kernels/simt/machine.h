@@ -47,6 +47,13 @@ struct Product {
   Wgmma operands;  // alike in all lanes but for d
 };
 
+/** Room for one product: too large for a fiber's stack, and for a library's thread-local storage. */
+struct ProductRoom {
+  float a[64][16];
+  float b[16][256];
+  float d[64][256];
+};
+
 struct Warpgroup {
   int32_t arrived = 0;
   uint32_t generation = 0;
@@ -113,6 +120,7 @@ class Machine {
   template <class Operation>
   void meet_warpgroup(const char* name, const Wgmma* maybe_lane, device::Place place, Operation operation);
   void check_finished();
+  void multiply(const Product& product);
   unsigned char* shared_bytes() const { return static_cast<unsigned char*>(shared_.get()); }
   void switch_to(Fiber& fiber, bool for_good);
   void release_barrier();
@@ -128,6 +136,7 @@ class Machine {
   std::vector<Warp> warps_;
   std::vector<Warpgroup> warpgroups_;
   std::vector<Transfer> transfers_;  // on their way, oldest first
+  std::unique_ptr<ProductRoom> product_room_;
   std::unique_ptr<void, Unmap> stacks_;
   std::unique_ptr<void, Free> shared_;
   Fiber* running_ = nullptr;
