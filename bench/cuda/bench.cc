@@ -8,10 +8,15 @@
 namespace himap::bench {
 
 Table Thresholds::table() const {
-  Table table("thresholds", "What is asked for", {{"what", "what"}, {"value", "value"}, {"must", "must be"}, {"limit", "limit"}, {"holds", "holds"}});
+  Table table("thresholds", "What is asked for",
+              {{"what", "what"}, {"value", "value"}, {"must", "must be"}, {"limit", "limit"}, {"holds", "holds"}});
   size_t held = 0;
   for (const One& one : list_) {
-    table.add({words(one.what), number(one.value, 3), words(one.must), number(one.limit, 2), {one.holds ? "pass" : "MISS", one.holds ? "true" : "false"}});
+    table.add({words(one.what),
+               number(one.value, 3),
+               words(one.must),
+               number(one.limit, 2),
+               {one.holds ? "pass" : "MISS", one.holds ? "true" : "false"}});
     held += one.holds;
   }
   table.note(std::to_string(held) + " of " + std::to_string(list_.size()) + " hold.");

@@ -20,8 +20,12 @@ namespace himap::bench {
 /** What the run must show, told as it is found. */
 class Thresholds {
  public:
-  void at_most(const std::string& what, double value, double limit) { list_.push_back({what, value, "at most", limit, value <= limit}); }
-  void at_least(const std::string& what, double value, double limit) { list_.push_back({what, value, "at least", limit, value >= limit}); }
+  void at_most(const std::string& what, double value, double limit) {
+    list_.push_back({what, value, "at most", limit, value <= limit});
+  }
+  void at_least(const std::string& what, double value, double limit) {
+    list_.push_back({what, value, "at least", limit, value >= limit});
+  }
   Table table() const;
 
  private:

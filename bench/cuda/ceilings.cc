@@ -13,8 +13,14 @@ constexpr int32_t kWarm = 3;
 /** FLOP/s of our own product of that side, by the prefill family. */
 double own_rate(Bench& bench, const void* x, void* y, const std::vector<uint16_t>& weight_bits, int64_t side) {
   const WeightRef weight(bench.backend, {{weight_bits.data(), DType::kBF16, side, side}}, WeightLayout::kStacked);
-  const LinearParams params{.x = x, .weight = weight.get(), .maybe_bias = nullptr, .maybe_residual = nullptr, .y = y, .rows = side,
-                            .phase = Phase::kPrefill, .epilogue = Epilogue::kNone};
+  const LinearParams params{.x = x,
+                            .weight = weight.get(),
+                            .maybe_bias = nullptr,
+                            .maybe_residual = nullptr,
+                            .y = y,
+                            .rows = side,
+                            .phase = Phase::kPrefill,
+                            .epilogue = Epilogue::kNone};
   const double microseconds = median(bench.gpu.times(kWarm, bench.options.kernel_repeats, false,
                                                      [&] { bench.backend.run(&BackendApi::linear, params); }));
   return linear_work(side, side, side).flops / (1e-6 * microseconds);
@@ -47,7 +53,8 @@ void measure_ceilings(Bench& bench) {
   if (bench.maybe_rival) {
     weight.upload(weight_bits);
     const Buffer workspace(bench.backend, CublasLt::kWorkspaceBytes);
-    const double microseconds = rival_time(bench, {side, side, side, false}, x.as<void>(), weight.as<void>(), y.as<void>(), workspace.as<void>());
+    const double microseconds =
+        rival_time(bench, {side, side, side, false}, x.as<void>(), weight.as<void>(), y.as<void>(), workspace.as<void>());
     rival = linear_work(side, side, side).flops / (1e-6 * microseconds);
   }
   bench.ceilings = {std::max(copied, read), std::fmax(own, rival)};  // a rival that failed is not a number

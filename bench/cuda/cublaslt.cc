@@ -115,19 +115,22 @@ size_t CublasLt::Plan::kernels() const { return parts_->kernels.size(); }
 // Its matrices are column-major: our row-major W (out, in) is its (in, out), x its (in, rows), y its (out, rows).
 std::unique_ptr<CublasLt::Plan> CublasLt::plan(const Product& product, int32_t most_kernels) const {
   auto parts = std::make_unique<Plan::Parts>(*library_);
-  const auto rows = static_cast<uint64_t>(product.rows), out = static_cast<uint64_t>(product.out), in = static_cast<uint64_t>(product.in);
+  const auto rows = static_cast<uint64_t>(product.rows), out = static_cast<uint64_t>(product.out),
+             in = static_cast<uint64_t>(product.in);
   must(library_->desc_create(&parts->desc, kComputeFloat32, kFloat32), "cublasLtMatmulDescCreate");
   must(library_->desc_set(parts->desc, kDescTransA, &kTransposed, sizeof kTransposed), "cublasLtMatmulDescSetAttribute");
   must(library_->layout_create(&parts->weight, kBfloat16, in, out, product.in), "cublasLtMatrixLayoutCreate");
   must(library_->layout_create(&parts->x, kBfloat16, in, rows, product.in), "cublasLtMatrixLayoutCreate");
-  must(library_->layout_create(&parts->y, product.float_y ? kFloat32 : kBfloat16, out, rows, product.out), "cublasLtMatrixLayoutCreate");
+  must(library_->layout_create(&parts->y, product.float_y ? kFloat32 : kBfloat16, out, rows, product.out),
+       "cublasLtMatrixLayoutCreate");
   must(library_->preference_create(&parts->preference), "cublasLtMatmulPreferenceCreate");
   const size_t workspace = kWorkspaceBytes;
-  must(library_->preference_set(parts->preference, kPrefWorkspace, &workspace, sizeof workspace), "cublasLtMatmulPreferenceSetAttribute");
+  must(library_->preference_set(parts->preference, kPrefWorkspace, &workspace, sizeof workspace),
+       "cublasLtMatmulPreferenceSetAttribute");
   parts->kernels.resize(static_cast<size_t>(most_kernels));
   int found = 0;
-  must(library_->heuristics(library_->handle, parts->desc, parts->weight, parts->x, parts->y, parts->y, parts->preference, most_kernels,
-                            parts->kernels.data(), &found),
+  must(library_->heuristics(library_->handle, parts->desc, parts->weight, parts->x, parts->y, parts->y, parts->preference,
+                            most_kernels, parts->kernels.data(), &found),
        "cublasLtMatmulAlgoGetHeuristic");
   parts->kernels.resize(static_cast<size_t>(found));
   const auto refused = [](const Heuristic& one) { return one.state != kSuccess; };
@@ -138,8 +141,8 @@ std::unique_ptr<CublasLt::Plan> CublasLt::plan(const Product& product, int32_t m
 
 void CublasLt::Plan::run(size_t kernel, const void* x, const void* weight, void* y, void* workspace, void* stream) const {
   const float one = 1, zero = 0;
-  must(parts_->library.matmul(parts_->library.handle, parts_->desc, &one, weight, parts_->weight, x, parts_->x, &zero, y, parts_->y, y,
-                              parts_->y, &parts_->kernels[kernel].algorithm, workspace, kWorkspaceBytes, stream),
+  must(parts_->library.matmul(parts_->library.handle, parts_->desc, &one, weight, parts_->weight, x, parts_->x, &zero, y,
+                              parts_->y, y, parts_->y, &parts_->kernels[kernel].algorithm, workspace, kWorkspaceBytes, stream),
        "cublasLtMatmul");
 }
 

@@ -41,7 +41,8 @@ using MatmulDescCreate = Status(MatmulDesc*, int compute_type, int scale_type);
 using LayoutCreate = Status(Layout*, int type, uint64_t rows, uint64_t columns, int64_t leading);
 using PreferenceCreate = Status(Preference*);
 using SetAttribute = Status(void*, int attribute, const void* value, size_t bytes);
-using GetHeuristics = Status(Handle, MatmulDesc, Layout a, Layout b, Layout c, Layout d, Preference, int most, Heuristic*, int* found);
+using GetHeuristics = Status(Handle, MatmulDesc, Layout a, Layout b, Layout c, Layout d, Preference, int most, Heuristic*,
+                             int* found);
 using Matmul = Status(Handle, MatmulDesc, const void* alpha, const void* a, Layout, const void* b, Layout, const void* beta,
                       const void* c, Layout, void* d, Layout, const Algorithm*, void* workspace, size_t workspace_bytes, Stream);
 

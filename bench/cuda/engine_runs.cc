@@ -39,14 +39,18 @@ uint64_t hash_of(const StepOutput& output) {
 
 class EngineRuns {
  public:
-  explicit EngineRuns(Bench& bench) : bench_(bench), options_(bench.options), model_(bench.options.model), cuts_(himap_cuts(model_)) {}
+  explicit EngineRuns(Bench& bench)
+      : bench_(bench), options_(bench.options), model_(bench.options.model), cuts_(himap_cuts(model_)) {}
 
   void open() {
     const RandomModel weights(model_);
     // A pool for the largest run, or what the card leaves beside the weights and the engine's working memory.
-    const int64_t page_bytes = KvLayout{DType::kBF16, static_cast<int32_t>(model_.kv_heads), static_cast<int32_t>(model_.head_dim)}.page_bytes();
+    const int64_t page_bytes =
+        KvLayout{DType::kBF16, static_cast<int32_t>(model_.kv_heads), static_cast<int32_t>(model_.head_dim)}.page_bytes();
     int64_t wanted = 1;
-    for (const int64_t batch : options_.decode_batches) wanted = std::max(wanted, batch * pages_of(model_, options_.decode_text, {}, new_tokens()));
+    for (const int64_t batch : options_.decode_batches) {
+      wanted = std::max(wanted, batch * pages_of(model_, options_.decode_text, {}, new_tokens()));
+    }
     for (const Batch& batch : options_.prompts) {
       for (const int64_t text : options_.text_lengths) wanted = std::max(wanted, batch.requests * pages_of(model_, text, {}, 1));
     }
@@ -148,13 +152,23 @@ EngineRuns::PromptTimes EngineRuns::time_prompts(const Batch& batch, int64_t tex
 
 void EngineRuns::prompts() {
   Table table("prompts", "To the first token: pixels in host memory to candidates in host memory",
-              {{"prompts", "prompts"}, {"text", "text tokens"}, {"pruning", "pruning"}, {"visionMs", "tower and projector, ms"},
-               {"visionFloorMs", "floor"}, {"prefillMs", "prefill, ms"}, {"prefillFloorMs", "floor"}, {"totalMs", "first token, ms"},
-               {"floorMs", "floor"}, {"timesFloor", "first token / floor"}, {"sameBits", "repeats equal"}, {"logits", "last logits"}});
+              {{"prompts", "prompts"},
+               {"text", "text tokens"},
+               {"pruning", "pruning"},
+               {"visionMs", "tower and projector, ms"},
+               {"visionFloorMs", "floor"},
+               {"prefillMs", "prefill, ms"},
+               {"prefillFloorMs", "floor"},
+               {"totalMs", "first token, ms"},
+               {"floorMs", "floor"},
+               {"timesFloor", "first token / floor"},
+               {"sameBits", "repeats equal"},
+               {"logits", "last logits"}});
   for (const Batch& batch : options_.prompts) {
     for (const int64_t text : options_.text_lengths) {
       for (const bool pruned : {false, true}) {
-        const std::vector<Cell> head = {number(static_cast<double>(batch.requests), 0), number(static_cast<double>(text), 0), words(pruning_name(pruned))};
+        const std::vector<Cell> head = {number(static_cast<double>(batch.requests), 0), number(static_cast<double>(text), 0),
+                                        words(pruning_name(pruned))};
         std::vector<Cell> row = head;
         try {
           require(fits(batch.requests, text, pruned, 1), Code::ERR_OUT_OF_MEMORY, "does not fit the card");
@@ -164,9 +178,10 @@ void EngineRuns::prompts() {
           const Floor prefill = prefill_floor(model_, batch.requests, text, cuts(pruned), bench_.ceilings);
           const double total = median(times.total), floor = kMilliseconds * (vision.seconds + prefill.seconds);
           bench_.first_token[{batch.requests, text, pruned}] = total;
-          row.insert(row.end(), {number(median(times.vision), 2), number(kMilliseconds * vision.seconds, 2), number(median(times.prefill), 2),
-                                 number(kMilliseconds * prefill.seconds, 2), number(total, 2), number(floor, 2), number(total / floor, 2),
-                                 words(times.same ? "yes" : "NO"), hash_text(times.hash)});
+          row.insert(row.end(),
+                     {number(median(times.vision), 2), number(kMilliseconds * vision.seconds, 2),
+                      number(median(times.prefill), 2), number(kMilliseconds * prefill.seconds, 2), number(total, 2),
+                      number(floor, 2), number(total / floor, 2), words(times.same ? "yes" : "NO"), hash_text(times.hash)});
         } catch (const Error& error) {
           if (error.code == Code::ERR_DEVICE_LOST) throw;
           row = head;
@@ -177,7 +192,8 @@ void EngineRuns::prompts() {
       }
     }
   }
-  table.note("Medians. The pictures' upload is inside \"tower and projector\"; first token is the whole step, candidates downloaded.");
+  table.note(
+      "Medians. The pictures' upload is inside \"tower and projector\"; first token is the whole step, candidates downloaded.");
   bench_.report.finish(table);
   prompt_thresholds();
 }
@@ -191,7 +207,8 @@ void EngineRuns::prompt_thresholds() {
     const std::string of = ", 1 prompt, " + std::to_string(text) + " text tokens";
     bench_.thresholds.at_most("first token / floor, dense" + of, dense->second / dense_floor, 1.4);
     bench_.thresholds.at_most("first token / floor, himap" + of, pruned->second / pruned_floor, 1.4);
-    bench_.thresholds.at_most("himap / dense over that of the floors" + of, pruned->second / dense->second / (pruned_floor / dense_floor), 1.12);
+    bench_.thresholds.at_most("himap / dense over that of the floors" + of,
+                              pruned->second / dense->second / (pruned_floor / dense_floor), 1.12);
   }
 }
 
@@ -215,7 +232,9 @@ EngineRuns::DecodeTimes EngineRuns::time_decode(int64_t sequences, bool pruned) 
   int64_t generated = 0;
   const auto burst = [&](int64_t tokens) {
     StepInput input;
-    for (size_t s = 0; s < prompts.size(); ++s) input.sequences.push_back(next_row(prompts[s], stages, ids[s], generated, tokens));
+    for (size_t s = 0; s < prompts.size(); ++s) {
+      input.sequences.push_back(next_row(prompts[s], stages, ids[s], generated, tokens));
+    }
     const double start = now_ms();
     const StepOutput output = step(input);
     const double took = now_ms() - start;
@@ -228,23 +247,42 @@ EngineRuns::DecodeTimes EngineRuns::time_decode(int64_t sequences, bool pruned) 
   };
   burst(options_.warm_tokens);
   std::vector<double> per_step;
-  for (int32_t i = 0; i < options_.bursts; ++i) per_step.push_back(burst(options_.burst_tokens) / static_cast<double>(options_.burst_tokens));
+  for (int32_t i = 0; i < options_.bursts; ++i) {
+    per_step.push_back(burst(options_.burst_tokens) / static_cast<double>(options_.burst_tokens));
+  }
   times.step = median(per_step);
   times.job = milliseconds / kMilliseconds;
   return times;
 }
 
 void EngineRuns::throughput() {
-  Table steps("decode", "Decode: one step of sequences with a prompt of " + std::to_string(options_.decode_text + model_.image_tokens) +
-                            " tokens and " + std::to_string(mean_generated()) + " more",
-              {{"sequences", "sequences"}, {"pruning", "pruning"}, {"stepMs", "step, ms"}, {"floorMs", "floor, ms"}, {"tokensPerSecond", "tokens/s"},
-               {"floorTokensPerSecond", "the floor's"}, {"gigabytes", "GB moved"}, {"ofBandwidth", "of the bandwidth"}, {"timesFloor", "step / floor"},
+  Table steps("decode",
+              "Decode: one step of sequences with a prompt of " + std::to_string(options_.decode_text + model_.image_tokens) +
+                  " tokens and " + std::to_string(mean_generated()) + " more",
+              {{"sequences", "sequences"},
+               {"pruning", "pruning"},
+               {"stepMs", "step, ms"},
+               {"floorMs", "floor, ms"},
+               {"tokensPerSecond", "tokens/s"},
+               {"floorTokensPerSecond", "the floor's"},
+               {"gigabytes", "GB moved"},
+               {"ofBandwidth", "of the bandwidth"},
+               {"timesFloor", "step / floor"},
                {"logits", "last logits"}});
-  Table jobs("throughput", "Throughput: dense against himap, decode alone and whole jobs (picture, prompt, " +
-                               std::to_string(new_tokens() - 1) + " tokens)",
-             {{"sequences", "sequences"}, {"denseTokens", "dense, tokens/s"}, {"himapTokens", "himap, tokens/s"}, {"ratio", "ratio"},
-              {"allowed", "ratio of the floors"}, {"ofAllowed", "of it"}, {"denseJobs", "dense, jobs/s"}, {"himapJobs", "himap, jobs/s"},
-              {"jobRatio", "ratio"}, {"jobAllowed", "ratio of the floors"}, {"jobOfAllowed", "of it"}});
+  Table jobs("throughput",
+             "Throughput: dense against himap, decode alone and whole jobs (picture, prompt, " +
+                 std::to_string(new_tokens() - 1) + " tokens)",
+             {{"sequences", "sequences"},
+              {"denseTokens", "dense, tokens/s"},
+              {"himapTokens", "himap, tokens/s"},
+              {"ratio", "ratio"},
+              {"allowed", "ratio of the floors"},
+              {"ofAllowed", "of it"},
+              {"denseJobs", "dense, jobs/s"},
+              {"himapJobs", "himap, jobs/s"},
+              {"jobRatio", "ratio"},
+              {"jobAllowed", "ratio of the floors"},
+              {"jobOfAllowed", "of it"}});
   for (const int64_t sequences : options_.decode_batches) {
     const auto count = static_cast<double>(sequences);
     std::optional<DecodeTimes> both[2];
@@ -261,10 +299,11 @@ void EngineRuns::throughput() {
         bench_.decode_step[{sequences, options_.decode_text, pruned}] = times.step;
         const double seconds = times.step / kMilliseconds, used = floor.bytes / seconds / bench_.ceilings.bytes_per_second;
         row.insert(row.end(), {number(times.step, 3), number(kMilliseconds * floor.seconds, 3), number(count / seconds, 0),
-                               number(count / floor.seconds, 0), number(floor.bytes * 1e-9, 2), share(used), number(seconds / floor.seconds, 2),
-                               hash_text(times.hash)});
+                               number(count / floor.seconds, 0), number(floor.bytes * 1e-9, 2), share(used),
+                               number(seconds / floor.seconds, 2), hash_text(times.hash)});
         if (sequences == 1 || sequences == 128) {
-          bench_.thresholds.at_least("decode, share of the bandwidth, " + std::to_string(sequences) + " sequences, " + pruning_name(pruned), used, 0.75);
+          bench_.thresholds.at_least(
+              "decode, share of the bandwidth, " + std::to_string(sequences) + " sequences, " + pruning_name(pruned), used, 0.75);
         }
       } catch (const Error& error) {
         if (error.code == Code::ERR_DEVICE_LOST) throw;
@@ -276,20 +315,24 @@ void EngineRuns::throughput() {
     }
     if (!both[0] || !both[1]) {
       jobs.add({number(count, 0), both[0] ? number(kMilliseconds * count / both[0]->step, 0) : none(),
-                both[1] ? number(kMilliseconds * count / both[1]->step, 0) : none(), none(), number(floors[0] / floors[1], 2), none(),
-                both[0] ? number(count / both[0]->job, 2) : none(), both[1] ? number(count / both[1]->job, 2) : none(), none(), none(), none()});
+                both[1] ? number(kMilliseconds * count / both[1]->step, 0) : none(), none(), number(floors[0] / floors[1], 2),
+                none(), both[0] ? number(count / both[0]->job, 2) : none(), both[1] ? number(count / both[1]->job, 2) : none(),
+                none(), none(), none()});
       continue;
     }
     const double ratio = both[0]->step / both[1]->step, allowed = floors[0] / floors[1];
     const double job_ratio = both[0]->job / both[1]->job, job_allowed = both[0]->job_floor / both[1]->job_floor;
-    jobs.add({number(count, 0), number(kMilliseconds * count / both[0]->step, 0), number(kMilliseconds * count / both[1]->step, 0), number(ratio, 2),
-              number(allowed, 2), share(ratio / allowed), number(count / both[0]->job, 2), number(count / both[1]->job, 2), number(job_ratio, 2),
-              number(job_allowed, 2), share(job_ratio / job_allowed)});
+    jobs.add({number(count, 0), number(kMilliseconds * count / both[0]->step, 0),
+              number(kMilliseconds * count / both[1]->step, 0), number(ratio, 2), number(allowed, 2), share(ratio / allowed),
+              number(count / both[0]->job, 2), number(count / both[1]->job, 2), number(job_ratio, 2), number(job_allowed, 2),
+              share(job_ratio / job_allowed)});
     if (sequences != 128) continue;
     bench_.thresholds.at_least("himap's gain at 128 sequences, of what the floors allow: decode", ratio / allowed, 0.85);
-    bench_.thresholds.at_least("himap's gain at 128 sequences, of what the floors allow: whole jobs", job_ratio / job_allowed, 0.85);
+    bench_.thresholds.at_least("himap's gain at 128 sequences, of what the floors allow: whole jobs", job_ratio / job_allowed,
+                               0.85);
   }
-  steps.note("Bursts of " + std::to_string(options_.burst_tokens) + " greedy tokens, chosen on the host; the median burst. Bytes: weights and KV, read once.");
+  steps.note("Bursts of " + std::to_string(options_.burst_tokens) +
+             " greedy tokens, chosen on the host; the median burst. Bytes: weights and KV, read once.");
   jobs.note("Prompts run " + std::to_string(options_.prompts_at_once) + " at a time, then all sequences decode together.");
   bench_.report.finish(steps);
   bench_.report.finish(jobs);

@@ -37,14 +37,16 @@ Work linear_work(int64_t rows, int64_t out, int64_t in) {
 }
 
 Work prefill_attention_work(int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim, bool causal) {
-  const auto s = static_cast<double>(rows), q = static_cast<double>(heads * head_dim), kv = static_cast<double>(kv_heads * head_dim);
+  const auto s = static_cast<double>(rows), q = static_cast<double>(heads * head_dim),
+             kv = static_cast<double>(kv_heads * head_dim);
   const double pairs = causal ? s * (s + 1) / 2 : s * s;
   return {4 * pairs * q, kElementBytes * s * (2 * q + 2 * kv)};
 }
 
 Work decode_attention_work(int64_t length, int64_t heads, int64_t kv_heads, int64_t head_dim) {
   const auto tokens = static_cast<double>(length);
-  return {4 * tokens * static_cast<double>(heads * head_dim), kElementBytes * tokens * 2 * static_cast<double>(kv_heads * head_dim)};
+  return {4 * tokens * static_cast<double>(heads * head_dim),
+          kElementBytes * tokens * 2 * static_cast<double>(kv_heads * head_dim)};
 }
 
 std::vector<Matrix> decoder_matrices(const ModelConfig& config) {
@@ -78,7 +80,8 @@ Floor projector_floor(const ModelConfig& config, int64_t images, const Ceilings&
   return floor;
 }
 
-Floor prefill_floor(const ModelConfig& config, int64_t batch, int64_t text, const std::vector<PlanCut>& cuts, const Ceilings& ceilings) {
+Floor prefill_floor(const ModelConfig& config, int64_t batch, int64_t text, const std::vector<PlanCut>& cuts,
+                    const Ceilings& ceilings) {
   const std::vector<Stage> stages = stages_of(config, text, cuts);
   const std::vector<Matrix> matrices = decoder_matrices(config);
   Floor floor;
@@ -88,7 +91,8 @@ Floor prefill_floor(const ModelConfig& config, int64_t batch, int64_t text, cons
     for (size_t m = 0; m < matrices.size(); ++m) {
       floor += floor_of(linear_work(batch * (m == 0 ? rows : after), matrices[m].out, matrices[m].in), ceilings);
     }
-    floor += floor_of(prefill_attention_work(rows, config.heads, config.kv_heads, config.head_dim, true), ceilings, static_cast<double>(batch));
+    floor += floor_of(prefill_attention_work(rows, config.heads, config.kv_heads, config.head_dim, true), ceilings,
+                      static_cast<double>(batch));
   }
   const auto head = static_cast<double>(config.vocabulary * config.hidden);
   floor += floor_of({2 * static_cast<double>(batch) * head, kElementBytes * head}, ceilings);
@@ -105,7 +109,8 @@ Floor decode_floor(const ModelConfig& config, int64_t batch, int64_t text, const
   floor += floor_of(linear_work(batch, config.vocabulary, config.hidden), ceilings);
   Work attention;
   for (int64_t layer = 0; layer < config.layers; ++layer) {
-    const Work one = decode_attention_work(rows_of_layer(stages, layer) + generated, config.heads, config.kv_heads, config.head_dim);
+    const Work one =
+        decode_attention_work(rows_of_layer(stages, layer) + generated, config.heads, config.kv_heads, config.head_dim);
     attention.flops += static_cast<double>(batch) * one.flops;
     attention.bytes += static_cast<double>(batch) * one.bytes;
   }

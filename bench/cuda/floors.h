@@ -57,7 +57,8 @@ Floor projector_floor(const ModelConfig& config, int64_t images, const Ceilings&
  * `batch` prompts of `text` text tokens and one image each. The layer before a cut compacts right after its attention, so
  * that its remaining products already have the rows of the next.
  */
-Floor prefill_floor(const ModelConfig& config, int64_t batch, int64_t text, const std::vector<PlanCut>& cuts, const Ceilings& ceilings);
+Floor prefill_floor(const ModelConfig& config, int64_t batch, int64_t text, const std::vector<PlanCut>& cuts,
+                    const Ceilings& ceilings);
 
 /** One step of `batch` sequences whose prompts are as above, each with `generated` tokens behind it, the new one included. */
 Floor decode_floor(const ModelConfig& config, int64_t batch, int64_t text, const std::vector<PlanCut>& cuts, int64_t generated,

@@ -80,7 +80,8 @@ std::vector<double> Gpu::times(int32_t warm, int32_t repeats, bool cold, const s
   std::vector<double> microseconds;
   for (int32_t i = 0; i < repeats; ++i) {
     float milliseconds = 0;
-    must(cudaEventElapsedTime(&milliseconds, events[static_cast<size_t>(2 * i)], events[static_cast<size_t>(2 * i + 1)]), "an event");
+    must(cudaEventElapsedTime(&milliseconds, events[static_cast<size_t>(2 * i)], events[static_cast<size_t>(2 * i + 1)]),
+         "an event");
     microseconds.push_back(1e3 * static_cast<double>(milliseconds));
   }
   return microseconds;

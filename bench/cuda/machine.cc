@@ -80,7 +80,8 @@ void machine_facts(Report& report, const Options& options) {
   report.fact("cudaOfDriver", words(card.driver));
   report.fact("cudaOfBuild", words(card.runtime));
   report.fact("clocks", words("sm, largest sm, memory, power, its limit, temperature: " + card_clocks()));
-  report.fact("others", words("processes on the card: " + smi("compute-apps=pid,used_memory") + "; load of the host: " + first_line("/proc/loadavg")));
+  report.fact("others", words("processes on the card: " + smi("compute-apps=pid,used_memory") +
+                              "; load of the host: " + first_line("/proc/loadavg")));
   report.fact("processors", number(std::thread::hardware_concurrency(), 0));
 }
 

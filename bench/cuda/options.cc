@@ -67,7 +67,8 @@ void check_sections(const std::string& only) {
   std::istringstream list(only);
   for (std::string section; std::getline(list, section, ',');) {
     if (std::none_of(std::begin(kSections), std::end(kSections), [&](const char* name) { return section == name; })) {
-      throw std::runtime_error("expected ceilings, prompts, decode, products, attention, rows or rival for --only but received " + section);
+      throw std::runtime_error("expected ceilings, prompts, decode, products, attention, rows or rival for --only but received " +
+                               section);
     }
   }
 }
@@ -90,7 +91,9 @@ Options read_options(int argc, char** argv) {
     else if (flag == "--json") json = value();
     else if (flag == "--rival") rival = value();
     else if (flag == "--only") only = value();
-    else throw std::runtime_error("expected --short, --tiny, --backend, --library, --json, --rival or --only but received " + flag);
+    else {
+      throw std::runtime_error("expected --short, --tiny, --backend, --library, --json, --rival or --only but received " + flag);
+    }
   }
   check_sections(only);
   Options options = tiny ? tiny_options() : card_options(quick);

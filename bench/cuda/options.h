@@ -44,7 +44,9 @@ struct Options {
   int64_t copy_bytes;                       // that show the bandwidth
   int32_t kernel_repeats;
 
-  bool wants(const std::string& section) const { return only.empty() || ("," + only + ",").find("," + section + ",") != std::string::npos; }
+  bool wants(const std::string& section) const {
+    return only.empty() || ("," + only + ",").find("," + section + ",") != std::string::npos;
+  }
 };
 
 /** Throws std::runtime_error, naming what is wrong, for arguments that are not understood. */

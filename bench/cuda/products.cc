@@ -83,7 +83,8 @@ class Products {
     for (const std::string& fault : bench_.rival_faults) table_.note("cuBLASLt failed: " + fault);
     bench_.report.finish(table_);
     if (compared_ == 0) return;
-    bench_.thresholds.at_least("prefill products of the layers: slowest of cuBLASLt's speed (" + slowest_name_ + ")", slowest_, 0.9);
+    bench_.thresholds.at_least("prefill products of the layers: slowest of cuBLASLt's speed (" + slowest_name_ + ")", slowest_,
+                               0.9);
     bench_.thresholds.at_most("products: largest difference from cuBLASLt", largest_difference_, kSameResult);
   }
 
@@ -104,8 +105,8 @@ class Products {
     double theirs = NAN, off = NAN;
     if (bench_.maybe_rival) {
       rival_y_.reserve(static_cast<size_t>(rows * matrix.out * (one.head ? 4 : 2)));
-      theirs = rival_time(bench_, {rows, matrix.out, matrix.in, one.head}, x_.as<void>(), rival_weight_.as<void>(), rival_y_.as<void>(),
-                          workspace_.as<void>());
+      theirs = rival_time(bench_, {rows, matrix.out, matrix.in, one.head}, x_.as<void>(), rival_weight_.as<void>(),
+                          rival_y_.as<void>(), workspace_.as<void>());
     }
     if (std::isfinite(theirs)) {
       off = 0;

@@ -22,8 +22,8 @@ int64_t pages_of(const ModelConfig& config, int64_t text, const std::vector<Plan
   return pages;
 }
 
-StepSequence make_prompt(const ModelConfig& config, int64_t text, const std::vector<PlanCut>& cuts, int64_t new_tokens, int64_t image,
-                         int32_t first_page, uint32_t seed) {
+StepSequence make_prompt(const ModelConfig& config, int64_t text, const std::vector<PlanCut>& cuts, int64_t new_tokens,
+                         int64_t image, int32_t first_page, uint32_t seed) {
   StepSequence sequence;
   const int64_t prefix = std::min(kPrefix, text / 3), rows = text + config.image_tokens;
   uint32_t state = seed;
@@ -47,7 +47,8 @@ StepSequence make_prompt(const ModelConfig& config, int64_t text, const std::vec
   return sequence;
 }
 
-StepSequence next_row(const StepSequence& prompt, const std::vector<Stage>& stages, int32_t id, int64_t generated, int64_t burst) {
+StepSequence next_row(const StepSequence& prompt, const std::vector<Stage>& stages, int32_t id, int64_t generated,
+                      int64_t burst) {
   StepSequence row;
   row.phase = Phase::kDecode;
   row.ids = {id};

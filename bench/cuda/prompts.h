@@ -18,8 +18,8 @@ int64_t pages_of(const ModelConfig& config, int64_t text, const std::vector<Plan
  * behind. The first cut asks the text behind the image, the second the image. `image`: its index in the step; `first_page`:
  * the first of the sequence's own pages.
  */
-StepSequence make_prompt(const ModelConfig& config, int64_t text, const std::vector<PlanCut>& cuts, int64_t new_tokens, int64_t image,
-                         int32_t first_page, uint32_t seed);
+StepSequence make_prompt(const ModelConfig& config, int64_t text, const std::vector<PlanCut>& cuts, int64_t new_tokens,
+                         int64_t image, int32_t first_page, uint32_t seed);
 
 /** The row behind a sequence of which `generated` tokens are cached, to go on with token `id` for `burst` tokens. */
 StepSequence next_row(const StepSequence& prompt, const std::vector<Stage>& stages, int32_t id, int64_t generated, int64_t burst);

@@ -96,7 +96,9 @@ void Report::write() const {
     file << "}\n";
     if (!file.flush()) throw std::runtime_error("the results could not be written to " + unfinished);
   }
-  if (std::rename(unfinished.c_str(), path_.c_str()) != 0) throw std::runtime_error("the results could not be written to " + path_);
+  if (std::rename(unfinished.c_str(), path_.c_str()) != 0) {
+    throw std::runtime_error("the results could not be written to " + path_);
+  }
 }
 
 }  // namespace himap::bench

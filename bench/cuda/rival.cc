@@ -27,8 +27,15 @@ double found(const Times& times, const std::tuple<int64_t, int64_t, bool>& key) 
 
 void measure_rival(Bench& bench) {
   Table table("rival", "Hugging Face transformers, the same shape in bf16",
-              {{"what", "what"}, {"batch", "batch"}, {"text", "text tokens"}, {"mode", "mode"}, {"rivalMs", "transformers, ms"}, {"denseMs", "himap engine, dense, ms"},
-               {"ahead", "ahead"}, {"prunedMs", "himap, ms"}, {"prunedAhead", "ahead"}});
+              {{"what", "what"},
+               {"batch", "batch"},
+               {"text", "text tokens"},
+               {"mode", "mode"},
+               {"rivalMs", "transformers, ms"},
+               {"denseMs", "himap engine, dense, ms"},
+               {"ahead", "ahead"},
+               {"prunedMs", "himap, ms"},
+               {"prunedAhead", "ahead"}});
   if (bench.options.rival.empty()) {
     table.note("Not run: no Python with torch and transformers was found.");
     bench.report.finish(table);
@@ -47,20 +54,23 @@ void measure_rival(Bench& bench) {
     const double dense = found(ours, {batch, text, false}), pruned = found(ours, {batch, text, true});
     const bool failed = fields[0] == "failed";
     const double theirs = failed ? NAN : std::atof(fields[5].c_str());
-    table.add({words(what == "decode" ? "decode step" : "first token"), number(static_cast<double>(batch), 0), number(static_cast<double>(text), 0),
-               words(fields[4]), failed ? words("failed: " + fields[5]) : number(theirs, 2), number(dense, 2), number(theirs / dense, 2), number(pruned, 2),
-               number(theirs / pruned, 2)});
+    table.add({words(what == "decode" ? "decode step" : "first token"), number(static_cast<double>(batch), 0),
+               number(static_cast<double>(text), 0), words(fields[4]), failed ? words("failed: " + fields[5]) : number(theirs, 2),
+               number(dense, 2), number(theirs / dense, 2), number(pruned, 2), number(theirs / pruned, 2)});
     if (failed || what != "first_token") continue;
     const auto [at, added] = best.emplace(std::make_pair(batch, text), theirs);
     if (!added && theirs < at->second) at->second = theirs;
   }
-  if (status != 0) table.note("The rival ended with status " + std::to_string(status) + (status == 124 ? ": its time was up." : "."));
+  if (status != 0) {
+    table.note("The rival ended with status " + std::to_string(status) + (status == 124 ? ": its time was up." : "."));
+  }
   bench.report.finish(table);
   for (const auto& [key, theirs] : best) {
     const auto& [batch, text] = key;
     const double dense = found(bench.first_token, {batch, text, false});
     if (!std::isfinite(dense) || (batch != 1 && batch != 8)) continue;
-    bench.thresholds.at_least("first token ahead of transformers, dense, " + std::to_string(batch) + " prompts, " + std::to_string(text) + " text tokens",
+    bench.thresholds.at_least("first token ahead of transformers, dense, " + std::to_string(batch) + " prompts, " +
+                                  std::to_string(text) + " text tokens",
                               theirs / dense, batch == 1 ? 1.5 : 1.0);
   }
 }

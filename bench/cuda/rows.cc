@@ -16,9 +16,15 @@ class Rows {
   void norm(int64_t rows) {
     const Buffer x = bf16(rows * model_.hidden), y(backend_, static_cast<size_t>(rows * model_.hidden * 2));
     Buffer scale(backend_);
-    const NormParams params{.x = x.as<void>(), .weight = scale.upload(std::vector<float>(static_cast<size_t>(model_.hidden), 1.0f)),
-                            .maybe_bias = nullptr, .y = y.as<void>(), .rows = rows, .width = model_.hidden, .eps = 1e-5f};
-    add("norm", rows, static_cast<double>(rows * model_.hidden * 4 + model_.hidden * 4), [&] { backend_.run(&BackendApi::norm, params); });
+    const NormParams params{.x = x.as<void>(),
+                            .weight = scale.upload(std::vector<float>(static_cast<size_t>(model_.hidden), 1.0f)),
+                            .maybe_bias = nullptr,
+                            .y = y.as<void>(),
+                            .rows = rows,
+                            .width = model_.hidden,
+                            .eps = 1e-5f};
+    add("norm", rows, static_cast<double>(rows * model_.hidden * 4 + model_.hidden * 4),
+        [&] { backend_.run(&BackendApi::norm, params); });
   }
 
   void candidates(int64_t rows) {
@@ -27,11 +33,17 @@ class Rows {
     Buffer start(backend_), empty(backend_, 16), masks(backend_);
     const auto n = static_cast<size_t>(rows);
     const Buffer ids(backend_, n * kCandidates * 4), best(backend_, n * kCandidates * 4), lse(backend_, n * 4);
-    const CandidatesParams params{.logits = logits.as<float>(), .rows = rows, .vocabulary = static_cast<int32_t>(model_.vocabulary),
-                                  .adjust_start = start.upload(std::vector<int32_t>(n + 1, 0)), .adjust_tokens = empty.as<int32_t>(),
-                                  .adjust_add = empty.as<float>(), .adjust_multiply = empty.as<float>(),
-                                  .masks = masks.upload(std::vector<const uint32_t*>(n, nullptr)), .ids = ids.as<int32_t>(),
-                                  .best = best.as<float>(), .log_sum_exp = lse.as<float>()};
+    const CandidatesParams params{.logits = logits.as<float>(),
+                                  .rows = rows,
+                                  .vocabulary = static_cast<int32_t>(model_.vocabulary),
+                                  .adjust_start = start.upload(std::vector<int32_t>(n + 1, 0)),
+                                  .adjust_tokens = empty.as<int32_t>(),
+                                  .adjust_add = empty.as<float>(),
+                                  .adjust_multiply = empty.as<float>(),
+                                  .masks = masks.upload(std::vector<const uint32_t*>(n, nullptr)),
+                                  .ids = ids.as<int32_t>(),
+                                  .best = best.as<float>(),
+                                  .log_sum_exp = lse.as<float>()};
     add("candidates", rows, static_cast<double>(elements * 4), [&] { backend_.run(&BackendApi::candidates, params); });
   }
 
@@ -39,7 +51,9 @@ class Rows {
   void cuts(int64_t sequences) {
     std::vector<StepSequence> prompts;
     std::vector<const StepSequence*> list;
-    for (int64_t s = 0; s < sequences; ++s) prompts.push_back(make_prompt(model_, bench_.options.decode_text, himap_cuts(model_), 0, s, 0, 1));
+    for (int64_t s = 0; s < sequences; ++s) {
+      prompts.push_back(make_prompt(model_, bench_.options.decode_text, himap_cuts(model_), 0, s, 0, 1));
+    }
     for (const StepSequence& prompt : prompts) list.push_back(&prompt);
     const PrefillBatch batch = make_prefill_batch(list, model_.layers, model_.image_tokens);
     std::vector<int32_t> image_index = batch.image_index;
@@ -59,19 +73,26 @@ class Rows {
     return buffer;
   }
 
-  void cut(const PrefillBatch& batch, const Segment& from, const Segment& to, const std::vector<int32_t>& image_index, const std::string& what) {
+  void cut(const PrefillBatch& batch, const Segment& from, const Segment& to, const std::vector<int32_t>& image_index,
+           const std::string& what) {
     const SumsLayout layout = cut_sums(batch, from, model_.heads);
     const Selection selection = make_selection(batch, from, to, layout);
     const Buffer sums = bf16(2 * layout.floats);
     Buffer sequences(backend_), index(backend_);
     const Buffer scores(backend_, static_cast<size_t>(std::max<int64_t>(selection.scores, 1)) * sizeof(float));
     const Buffer source(backend_, static_cast<size_t>(to.rows) * sizeof(int32_t));
-    const SelectParams select{.sequences = sequences.upload(selection.sequences), .n = batch.size(),
+    const SelectParams select{.sequences = sequences.upload(selection.sequences),
+                              .n = batch.size(),
                               .max_alive = *std::max_element(from.image_rows.begin(), from.image_rows.end()),
-                              .heads = static_cast<int32_t>(model_.heads), .maybe_sums = sums.as<float>(), .maybe_ranks = nullptr,
-                              .maybe_weights = nullptr, .image_index = index.upload(image_index), .maybe_scores = scores.as<float>(),
+                              .heads = static_cast<int32_t>(model_.heads),
+                              .maybe_sums = sums.as<float>(),
+                              .maybe_ranks = nullptr,
+                              .maybe_weights = nullptr,
+                              .image_index = index.upload(image_index),
+                              .maybe_scores = scores.as<float>(),
                               .source = source.as<int32_t>()};
-    add("select " + what, batch.size(), static_cast<double>(layout.floats * 4), [&] { backend_.run(&BackendApi::select, select); });
+    add("select " + what, batch.size(), static_cast<double>(layout.floats * 4),
+        [&] { backend_.run(&BackendApi::select, select); });
 
     // The residual stream, attention's output, positions, votes and the images' indices: what the decoder compacts.
     GatherParams gather{.index = source.as<int32_t>(), .rows = to.rows, .n = 0, .arrays = {}};
@@ -101,15 +122,21 @@ class Rows {
   void add(const std::string& name, int64_t rows, double bytes, const std::function<void()>& operation) {
     const double microseconds = bench_.time(operation);
     const double floor = 1e6 * bytes / bench_.ceilings.bytes_per_second;
-    table_.add({words(name), number(static_cast<double>(rows), 0), number(microseconds, 1), number(bytes / microseconds * 1e-3, 0), number(floor, 2),
-                share(floor / microseconds)});
+    table_.add({words(name), number(static_cast<double>(rows), 0), number(microseconds, 1),
+                number(bytes / microseconds * 1e-3, 0), number(floor, 2), share(floor / microseconds)});
   }
 
   Bench& bench_;
   Backend& backend_;
   const ModelConfig& model_;
-  Table table_{"rows", "Between the products",
-               {{"operation", "operation"}, {"rows", "rows"}, {"microseconds", "us"}, {"gigabytes", "GB/s"}, {"floor", "floor, us"}, {"ofFloor", "floor / ours"}}};
+  Table table_{"rows",
+               "Between the products",
+               {{"operation", "operation"},
+                {"rows", "rows"},
+                {"microseconds", "us"},
+                {"gigabytes", "GB/s"},
+                {"floor", "floor, us"},
+                {"ofFloor", "floor / ours"}}};
 };
 
 }  // namespace

@@ -22,7 +22,12 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 const programs = path.join(root, "build", "native-tests");
 
 /** Runs the bench in a folder of its own; `rival`: the lines that another program would print. */
-function bench(options: { args?: string[]; rival?: string; twin?: boolean }): { status: number | null; stdout: string; stderr: string; results?: Results } {
+function bench(options: { args?: string[]; rival?: string; twin?: boolean }): {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+  results?: Results;
+} {
   const folder = mkdtempSync(path.join(tmpdir(), "himap-bench-"));
   try {
     const json = path.join(folder, "results.json");
@@ -46,7 +51,13 @@ const rowsOf = (results: Results, table: string): Row[] => (results[table] as { 
 const notesOf = (results: Results, table: string): string[] => (results[table] as { notes: string[] }).notes;
 
 test("every section, with both rivals", () => {
-  const rival = "note\twritten down\nresult\tfirst_token\t1\t12\tSDPA\t20.5\nresult\tfirst_token\t1\t12\tcompiled\t19\nfailed\tdecode\t1\t12\tcompiled\twhy \"not\"\nnoise\n";
+  const rival = [
+    "note\twritten down",
+    "result\tfirst_token\t1\t12\tSDPA\t20.5",
+    "result\tfirst_token\t1\t12\tcompiled\t19",
+    'failed\tdecode\t1\t12\tcompiled\twhy "not"',
+    "noise\n",
+  ].join("\n");
   const { status, stdout, stderr, results } = bench({ rival, twin: true });
   assert.is(status, 0, stderr);
   assert.ok(results);

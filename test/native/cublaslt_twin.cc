@@ -73,22 +73,31 @@ TWIN Status cublasLtMatmulPreferenceSetAttribute(void* preference, int attribute
   return kSuccess;
 }
 
-TWIN Status cublasLtMatmulAlgoGetHeuristic(Handle, MatmulDesc desc, Layout a, Layout b, Layout, Layout d, Preference, int most, Heuristic* list,
-                                           int* found) {
-  if (!fits(*static_cast<TwinDesc*>(desc), *static_cast<TwinLayout*>(a), *static_cast<TwinLayout*>(b), *static_cast<TwinLayout*>(d))) return kInvalid;
-  for (*found = 0; *found < most && *found < 3; ++*found) list[*found] = Heuristic{{{kKernel}}, 0, *found == 1 ? kInvalid : kSuccess, 1, {}};
+TWIN Status cublasLtMatmulAlgoGetHeuristic(Handle, MatmulDesc desc, Layout a, Layout b, Layout, Layout d, Preference, int most,
+                                           Heuristic* list, int* found) {
+  if (!fits(*static_cast<TwinDesc*>(desc), *static_cast<TwinLayout*>(a), *static_cast<TwinLayout*>(b),
+            *static_cast<TwinLayout*>(d))) {
+    return kInvalid;
+  }
+  for (*found = 0; *found < most && *found < 3; ++*found) {
+    list[*found] = Heuristic{{{kKernel}}, 0, *found == 1 ? kInvalid : kSuccess, 1, {}};
+  }
   return kSuccess;
 }
 
-TWIN Status cublasLtMatmul(Handle, MatmulDesc desc, const void* alpha, const void* a, Layout a_layout, const void* b, Layout b_layout,
-                           const void* beta, const void*, Layout, void* d, Layout d_layout, const Algorithm* kernel, void*, size_t, Stream) {
-  const auto &weight = *static_cast<TwinLayout*>(a_layout), &x = *static_cast<TwinLayout*>(b_layout), &y = *static_cast<TwinLayout*>(d_layout);
+TWIN Status cublasLtMatmul(Handle, MatmulDesc desc, const void* alpha, const void* a, Layout a_layout, const void* b,
+                           Layout b_layout, const void* beta, const void*, Layout, void* d, Layout d_layout,
+                           const Algorithm* kernel, void*, size_t, Stream) {
+  const auto &weight = *static_cast<TwinLayout*>(a_layout), &x = *static_cast<TwinLayout*>(b_layout),
+             &y = *static_cast<TwinLayout*>(d_layout);
   const bool plain = *static_cast<const float*>(alpha) == 1 && *static_cast<const float*>(beta) == 0;
   if (!fits(*static_cast<TwinDesc*>(desc), weight, x, y) || !plain || kernel->data[0] != kKernel) return kInvalid;
   for (int64_t column = 0; column < static_cast<int64_t>(y.columns); ++column) {
     for (int64_t row = 0; row < static_cast<int64_t>(y.rows); ++row) {
       float sum = 0;
-      for (int64_t k = 0; k < static_cast<int64_t>(weight.rows); ++k) sum += element(a, row * weight.leading + k) * element(b, column * x.leading + k);
+      for (int64_t k = 0; k < static_cast<int64_t>(weight.rows); ++k) {
+        sum += element(a, row * weight.leading + k) * element(b, column * x.leading + k);
+      }
       const int64_t at = column * y.leading + row;
       if (y.type == kFloat32) static_cast<float*>(d)[at] = sum;
       else static_cast<Bf16*>(d)[at] = round_to<Bf16>(sum);

@@ -91,12 +91,13 @@ std::string manifest_of(const ModelConfig& config, const std::string& path, int6
        << config.rope_theta << "\nconfig maxPositions " << config.max_positions << "\nconfig imageTokens " << config.image_tokens
        << "\nconfig vision.hidden " << vision.hidden << "\nconfig vision.ffn " << vision.ffn << "\nconfig vision.layers "
        << vision.layers << "\nconfig vision.heads " << vision.heads << "\nconfig vision.imageSize " << vision.image_size
-       << "\nconfig vision.patchSize " << vision.patch_size << "\nconfig vision.eps " << vision.eps << "\nconfig vision.activation "
-       << (vision.quick_gelu ? "quick_gelu" : "gelu") << "\nconfig vision.keepClass " << (vision.keep_class ? "true" : "false")
-       << "\nfile " << file_bytes << " " << path << "\n";
+       << "\nconfig vision.patchSize " << vision.patch_size << "\nconfig vision.eps " << vision.eps
+       << "\nconfig vision.activation " << (vision.quick_gelu ? "quick_gelu" : "gelu") << "\nconfig vision.keepClass "
+       << (vision.keep_class ? "true" : "false") << "\nfile " << file_bytes << " " << path << "\n";
   for (const MadeTensor& tensor : tensors_of(config)) {
     const Place at = place(tensor);
-    text << "tensor " << tensor.name << " " << type_name(at.type) << " 0 " << at.offset << " " << dtype_bytes(at.type, tensor.elements());
+    text << "tensor " << tensor.name << " " << type_name(at.type) << " 0 " << at.offset << " "
+         << dtype_bytes(at.type, tensor.elements());
     for (const int64_t size : tensor.shape) text << " " << size;
     text << "\n";
   }

@@ -68,8 +68,8 @@ class Rival:
         vision = CLIPVisionConfig(**self.shape["vision"])
         text = LlamaConfig(**self.shape["text"], rms_norm_eps=1e-5, tie_word_embeddings=False)
         self.patches = (vision.image_size // vision.patch_size) ** 2
-        config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=text.vocab_size - 1, vision_feature_layer=-2,
-                             vision_feature_select_strategy="default", image_seq_length=self.patches, attn_implementation="sdpa")
+        config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=text.vocab_size - 1,
+                             vision_feature_layer=-2, vision_feature_select_strategy="default", image_seq_length=self.patches, attn_implementation="sdpa")
         self.text_config, self.vocabulary, self.image_id = text, text.vocab_size, text.vocab_size - 1
         torch.manual_seed(0)
         torch.set_default_dtype(torch.bfloat16)
