@@ -36,7 +36,8 @@ std::vector<PromptCase> prompt_cases(const Options& options) {
   const std::vector<PlanCut> cuts = himap_cuts(model);
   std::vector<PromptCase> cases;
   for (const Batch& batch : options.prompts) {
-    cases.push_back({"tower", batch.requests, model.vision.patches() + 1, model.vision.heads, model.vision.hidden / model.vision.heads, false});
+    cases.push_back({"tower", batch.requests, model.vision.patches() + 1, model.vision.heads,
+                     model.vision.hidden / model.vision.heads, false});
     if (batch.requests > 8) continue;  // more of the same
     for (const int64_t text : options.text_lengths) {
       const int64_t image = model.image_tokens, first = make_prompt(model, text, {}, 0, 0, 0, 1).spans[0].start;
@@ -67,7 +68,8 @@ void time_prompt(Bench& bench, const PromptCase& one, Table& table) {
   std::vector<int32_t> cu_rows, columns;
   std::vector<uint8_t> votes(static_cast<size_t>(rows), kVotesPrefix);
   std::vector<int64_t> offsets;
-  const int64_t tiles = (one.rows + kQueryTile - 1) / kQueryTile, floats = one.heads * tiles * (one.end_column - one.first_column);
+  const int64_t tiles = (one.rows + kQueryTile - 1) / kQueryTile,
+                floats = one.heads * tiles * (one.end_column - one.first_column);
   for (int64_t s = 0; s < one.sequences; ++s) {
     cu_rows.push_back(static_cast<int32_t>(s * one.rows));
     columns.insert(columns.end(), {static_cast<int32_t>(one.first_column), static_cast<int32_t>(one.end_column)});
@@ -86,10 +88,16 @@ void time_prompt(Bench& bench, const PromptCase& one, Table& table) {
     column_sums.sums = static_cast<float*>(sums.reserve(static_cast<size_t>(one.sequences * floats) * sizeof(float)));
   }
   const auto heads = static_cast<int32_t>(one.heads);
-  const AttentionPrefillParams params{.qkv = qkv.as<void>(), .y = y.as<void>(), .cu_rows = device_cu_rows.upload(cu_rows),
-                                      .sequences = static_cast<int32_t>(one.sequences), .max_rows = static_cast<int32_t>(one.rows),
-                                      .heads = heads, .kv_heads = heads, .head_dim = static_cast<int32_t>(one.head_dim),
-                                      .scale = 1.0f / std::sqrt(static_cast<float>(one.head_dim)), .causal = one.causal,
+  const AttentionPrefillParams params{.qkv = qkv.as<void>(),
+                                      .y = y.as<void>(),
+                                      .cu_rows = device_cu_rows.upload(cu_rows),
+                                      .sequences = static_cast<int32_t>(one.sequences),
+                                      .max_rows = static_cast<int32_t>(one.rows),
+                                      .heads = heads,
+                                      .kv_heads = heads,
+                                      .head_dim = static_cast<int32_t>(one.head_dim),
+                                      .scale = 1.0f / std::sqrt(static_cast<float>(one.head_dim)),
+                                      .causal = one.causal,
                                       .maybe_column_sums = one.scores() ? &column_sums : nullptr};
   const double microseconds = bench.time([&] { backend.run(&BackendApi::attention_prefill, params); });
   const auto count = static_cast<double>(one.sequences);
@@ -97,8 +105,9 @@ void time_prompt(Bench& bench, const PromptCase& one, Table& table) {
   work.flops = count * (work.flops + 2 * one.votes() * static_cast<double>(width));
   work.bytes *= count;
   const double floor = 1e6 * floor_seconds(work, bench.ceilings);
-  table.add({words(one.name), number(count, 0), number(static_cast<double>(one.rows), 0), words(std::to_string(one.heads) + " x " + std::to_string(one.head_dim)),
-             number(microseconds, 1), number(work.flops / microseconds * 1e-6, 0), number(work.bytes / microseconds * 1e-3, 0), number(floor, 1),
+  table.add({words(one.name), number(count, 0), number(static_cast<double>(one.rows), 0),
+             words(std::to_string(one.heads) + " x " + std::to_string(one.head_dim)), number(microseconds, 1),
+             number(work.flops / microseconds * 1e-6, 0), number(work.bytes / microseconds * 1e-3, 0), number(floor, 1),
              share(floor / microseconds)});
 }
 
@@ -112,7 +121,8 @@ void time_decode(Bench& bench, int64_t rows, int64_t length, Table& table) {
     pool.reserve(static_cast<size_t>(rows * blocks * layout.page_bytes()));
   } catch (const Error& error) {
     if (error.code != Code::ERR_OUT_OF_MEMORY) throw;
-    table.add({number(static_cast<double>(rows), 0), number(static_cast<double>(length), 0), words("does not fit the card"), none(), none(), none()});
+    table.add({number(static_cast<double>(rows), 0), number(static_cast<double>(length), 0), words("does not fit the card"),
+               none(), none(), none()});
     return;
   }
   fill_random(backend, pool.as<void>(), rows * blocks * layout.page_elements(), 13);
@@ -122,13 +132,20 @@ void time_decode(Bench& bench, int64_t rows, int64_t length, Table& table) {
   std::vector<int32_t> table_of_pages(static_cast<size_t>(rows * blocks));
   std::iota(table_of_pages.begin(), table_of_pages.end(), 0);
   const auto half = static_cast<size_t>(model.head_dim / 2);
-  const AttentionDecodeParams params{.qkv = qkv.as<void>(), .y = y.as<void>(), .pool = pool.as<void>(), .layout = layout,
-                                     .pages = pages.upload(table_of_pages),
-                                     .lengths = lengths.upload(std::vector<int32_t>(static_cast<size_t>(rows), static_cast<int32_t>(length))),
-                                     .cos = cos.upload(std::vector<float>(half, 1.0f)), .sin = sin.upload(std::vector<float>(half, 0.0f)),
-                                     .positions = positions.upload(std::vector<int32_t>(static_cast<size_t>(rows), 0)),
-                                     .rows = rows, .blocks = static_cast<int32_t>(blocks), .heads = static_cast<int32_t>(model.heads),
-                                     .scale = 1.0f / std::sqrt(static_cast<float>(model.head_dim))};
+  const AttentionDecodeParams params{
+      .qkv = qkv.as<void>(),
+      .y = y.as<void>(),
+      .pool = pool.as<void>(),
+      .layout = layout,
+      .pages = pages.upload(table_of_pages),
+      .lengths = lengths.upload(std::vector<int32_t>(static_cast<size_t>(rows), static_cast<int32_t>(length))),
+      .cos = cos.upload(std::vector<float>(half, 1.0f)),
+      .sin = sin.upload(std::vector<float>(half, 0.0f)),
+      .positions = positions.upload(std::vector<int32_t>(static_cast<size_t>(rows), 0)),
+      .rows = rows,
+      .blocks = static_cast<int32_t>(blocks),
+      .heads = static_cast<int32_t>(model.heads),
+      .scale = 1.0f / std::sqrt(static_cast<float>(model.head_dim))};
   const double microseconds = bench.time([&] { backend.run(&BackendApi::attention_decode, params); });
   Work work = decode_attention_work(length, model.heads, model.kv_heads, model.head_dim);
   work.flops *= static_cast<double>(rows);
@@ -143,19 +160,33 @@ void time_decode(Bench& bench, int64_t rows, int64_t length, Table& table) {
 void measure_attention(Bench& bench) {
   const Options& options = bench.options;
   Table prompts("attentionPrefill", "Attention of prompts, one layer",
-                {{"rows", "rows of"}, {"sequences", "sequences"}, {"length", "rows"}, {"heads", "heads"}, {"microseconds", "us"}, {"teraflops", "TFLOP/s"},
-                 {"gigabytes", "GB/s"}, {"floor", "floor, us"}, {"ofFloor", "floor / ours"}});
+                {{"rows", "rows of"},
+                 {"sequences", "sequences"},
+                 {"length", "rows"},
+                 {"heads", "heads"},
+                 {"microseconds", "us"},
+                 {"teraflops", "TFLOP/s"},
+                 {"gigabytes", "GB/s"},
+                 {"floor", "floor, us"},
+                 {"ofFloor", "floor / ours"}});
   for (const PromptCase& one : prompt_cases(options)) time_prompt(bench, one, prompts);
   prompts.note("FLOP: the exact triangle (the tower: the square), and with scores each pair of a voter and a column once more.");
   bench.report.finish(prompts);
 
   Table decode("attentionDecode", "Attention of one new row per sequence, one layer",
-               {{"sequences", "sequences"}, {"length", "tokens"}, {"microseconds", "us"}, {"gigabytes", "GB/s"}, {"floor", "floor, us"}, {"ofFloor", "floor / ours"}});
+               {{"sequences", "sequences"},
+                {"length", "tokens"},
+                {"microseconds", "us"},
+                {"gigabytes", "GB/s"},
+                {"floor", "floor, us"},
+                {"ofFloor", "floor / ours"}});
   // What the stages of a prompt of decode hold, in the middle of the timed steps.
   const ModelConfig& model = options.model;
   const int64_t generated = options.warm_tokens + options.bursts * options.burst_tokens / 2;
   for (const int64_t rows : options.decode_batches) {
-    for (const Stage& stage : stages_of(model, options.decode_text, himap_cuts(model), 0)) time_decode(bench, rows, stage.tokens + generated, decode);
+    for (const Stage& stage : stages_of(model, options.decode_text, himap_cuts(model), 0)) {
+      time_decode(bench, rows, stage.tokens + generated, decode);
+    }
   }
   bench.report.finish(decode);
 }

@@ -73,6 +73,7 @@ class EngineRuns {
 
   void prompts();
   void throughput();
+  void graphs();
 
  private:
   struct PromptTimes {
@@ -338,6 +339,16 @@ void EngineRuns::throughput() {
   bench_.report.finish(jobs);
 }
 
+/** That what was timed ran from CUDA graphs, or did not. */
+void EngineRuns::graphs() {
+  const auto add = [&](const char* name, const GraphCounts& counts) {
+    bench_.report.fact(std::string(name) + "GraphsRecorded", number(static_cast<double>(counts.recorded), 0));
+    bench_.report.fact(std::string(name) + "GraphsReplayed", number(static_cast<double>(counts.replayed), 0));
+  };
+  add("decode", engine_->decode_graphs());
+  add("vision", engine_->vision_graphs());
+}
+
 }  // namespace
 
 void measure_engine(Bench& bench) {
@@ -345,6 +356,7 @@ void measure_engine(Bench& bench) {
   runs.open();
   if (bench.options.wants("prompts")) runs.prompts();
   if (bench.options.wants("decode")) runs.throughput();
+  runs.graphs();
 }
 
 }  // namespace himap::bench

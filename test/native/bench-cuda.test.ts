@@ -74,6 +74,7 @@ test("every section, with both rivals", () => {
   }
   assert.is(new Set(prompts.map((row) => row["logits"])).size, 4);
   assert.is(rowsOf(results, "decode").length, 4);
+  assert.ok(Number(results["decodeGraphsReplayed"]) > 0 && Number(results["visionGraphsReplayed"]) > 0, "steps ran from graphs");
   assert.equal(rowsOf(results, "throughput").map((row) => row["sequences"]), [1, 3]);
 
   const products = rowsOf(results, "products");
