@@ -149,8 +149,8 @@ test("scripts/cuda.sh all: one build, tests, sanitizer, bench, with stand-ins fo
     });
     assert.is(status, 1, `${stdout}${stderr}`); // a race was found, and the bench ran all the same
     assert.ok(stdout.indexOf("ran wrappers") < stdout.indexOf("ran broken"), "the wrappers come first");
-    assert.match(stdout, /compute-sanitizer memcheck: clean\ncompute-sanitizer racecheck: clean\ncompute-sanitizer synccheck: not finished after 40 s/);
-    assert.match(stdout, /== compute-sanitizer racecheck\na race/);
+    assert.match(stdout, /compute-sanitizer memcheck: clean\ncompute-sanitizer racecheck: clean\ncompute-sanitizer synccheck: not finished after 1[45]\d s/);
+    assert.match(stdout, /compute-sanitizer racecheck: faults\na race/);
     const calls = readFileSync(path.join(folder, "bin/cmake.calls"), "utf8");
     assert.match(calls, /-DHIMAP_CUDA_ARCHITECTURES=90a-real/);
     assert.match(calls, /--target himap_card_tests card_bench/);
@@ -159,7 +159,7 @@ test("scripts/cuda.sh all: one build, tests, sanitizer, bench, with stand-ins fo
     assert.match(files[0]!, /^cuda-nvidia-h100-80gb-hbm3-\d{8}T\d{6}Z\.json$/);
     const results = JSON.parse(readFileSync(path.join(folder, "results", files[0]!), "utf8")) as Results;
     assert.match(notesOf(results, "ceilings")[0]!, /libcublasLt\.so\.13, version 0/);
-    assert.match(String(rowsOf(results, "rival")[0]!["mode"]), /hf_llava\.py --seconds 170 --short$/);
+    assert.match(String(rowsOf(results, "rival")[0]!["mode"]), /hf_llava\.py --seconds 150 --short$/);
   } finally {
     rmSync(folder, { recursive: true });
   }
