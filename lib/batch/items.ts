@@ -109,8 +109,11 @@ export const hashOf = (text: string | Uint8Array): string => createHash("sha256"
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** @param text `undefined` where the line is too long */
-function readItem(text: Buffer | undefined, folder: string, defaults: ItemDefaults): { id?: ItemId; request: Item["request"] } {
+/**
+ * @param text `undefined` where the line is too long
+ * @internal
+ */
+export function readItem(text: Buffer | undefined, folder: string, defaults: ItemDefaults): { id?: ItemId; request: Item["request"] } {
   const faults = new Faults();
   const id = { value: undefined as ItemId | undefined };
   let request: Item["request"] | undefined;

@@ -103,37 +103,42 @@ function readMaxCrashes(text: string | undefined): number | undefined {
 
 /** Locks, opens, runs, and gives everything back. */
 async function runBatch(folder: string, given: Given, plan: Plan, terminal: Terminal, drain: AbortSignal): Promise<JobEnd> {
-  const { output, defaults } = plan;
   // Before the model is opened: what another process works on is not to be waited for.
-  const journal = await Journal.open(output, (file) => loadNative().lockFile(file));
-  let how: Parameters<Journal["close"]>[0] = "end";
+  const journal = await Journal.open(plan.output, (file) => loadNative().lockFile(file));
+  let end: JobEnd;
   try {
-    const input = await openInput(given, defaults);
-    const bar = progressBar(terminal, "opening");
-    const stop = AbortSignal.any([terminal.signal, drain]);
-    const engine = await load(folder, { ...loadOptionsOf(given), signal: stop, onProgress: bar.update }).finally(() => bar.end());
-    try {
-      await checkOptions(engine, defaults.options, given.maxInFlight);
-      const results = await Results.open(output, headerOf(engine, given, plan.shard, input), given.retryFailed === true);
-      const progress = jobBar(terminal);
-      try {
-        const { maxInFlight } = given;
-        const end = await runJob({ ...plan, engine, items: input.items, results, journal, maxInFlight, drain, signal: terminal.signal, onProgress: progress.update });
-        if (end.suspects === 0) how = "forget";
-        return end;
-      } finally {
-        progress.end();
-        await results.close();
-      }
-    } finally {
-      await engine.dispose();
-    }
+    end = await openAndRun(folder, given, plan, journal, terminal, drain);
   } catch (cause) {
-    // A device that is lost is a crash, though the process outlives it.
-    if (cause instanceof HimapError && cause.code === "ERR_DEVICE_LOST") how = "crash";
+    // A device that is lost is a crash, though the process outlives it. What is told is why the run failed.
+    const lost = cause instanceof HimapError && cause.code === "ERR_DEVICE_LOST";
+    await journal.close(lost ? "crash" : "end").catch(() => undefined);
     throw cause;
+  }
+  await journal.close(end.suspects === 0 ? "forget" : "end");
+  return end;
+}
+
+async function openAndRun(
+  folder: string, given: Given, plan: Plan, journal: Journal, terminal: Terminal, drain: AbortSignal,
+): Promise<JobEnd> {
+  const { signal } = terminal;
+  const { maxInFlight } = given;
+  const input = await openInput(given, plan.defaults);
+  const bar = progressBar(terminal, "opening");
+  const loading = { ...loadOptionsOf(given), signal: AbortSignal.any([signal, drain]), onProgress: bar.update };
+  const engine = await load(folder, loading).finally(() => bar.end());
+  try {
+    await checkOptions(engine, plan.defaults.options, maxInFlight);
+    const results = await Results.open(plan.output, headerOf(engine, given, plan.shard, input), given.retryFailed === true);
+    const progress = jobBar(terminal);
+    try {
+      return await runJob({ ...plan, engine, items: input.items, results, journal, maxInFlight, drain, signal, onProgress: progress.update });
+    } finally {
+      progress.end();
+      await results.close();
+    }
   } finally {
-    await journal.close(how);
+    await engine.dispose();
   }
 }
 

@@ -1,6 +1,6 @@
 /** `himap batch` from the shell, on the shipped model. */
 
-import { spawn, type ChildProcess } from "node:child_process";
+import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
@@ -269,6 +269,28 @@ test("engine.batch on the real engine: the same answers as one by one, in order 
   }
   assert.is(ends.at(-1), "ERR_DISPOSED");
   assert.throws(() => engine.batch([]), /disposed/);
+});
+
+(existsSync(compiled) ? test : test.skip)("the examples run", () =>
+  inFolder([], async (folder) => {
+    const jobs = `${root}examples/batch/jobs.jsonl`;
+    const { code, err } = await himap(["batch", model, "--input", jobs, "--output", "results.jsonl", "--pruning", "himap"], folder);
+    assert.is(code, 1, err);
+    assert.equal(recordsOf(`${folder}/results.jsonl`).map(({ id, ok }) => [id, ok]).sort(), [
+      ["count", true], ["cross", true], ["describe", true], ["missing", false], ["square", true],
+    ]);
+    const { stdout, stderr } = spawnSync(process.execPath, [`${root}examples/batch/captions.mjs`], { encoding: "utf8" });
+    assert.match(stdout, /scene-1\.png: a red circle, a blue square and a green star\n/, stderr);
+    assert.match(stdout, /4 done, 0 failed/);
+  }));
+
+test("a queue that holds less than the batch is waited out", async () => {
+  const engine = await load(model, { maxBatch: 2, maxQueue: 1 });
+  const jobs = Array.from({ length: 30 }, (_, key): Job<number> => ({ key, messages: `Hello ${key}`, options: { maxTokens: 3, minTokens: 3 } }));
+  const run = engine.batch(jobs, { maxInFlight: 12 });
+  for await (const outcome of run) assert.ok(outcome.ok, outcome.ok ? "" : outcome.error.message);
+  assert.equal([run.stats.done, run.stats.failed, run.stats.completionTokens], [30, 0, 90]);
+  await engine.dispose();
 });
 
 test.run();

@@ -95,7 +95,7 @@ export interface Tally {
 }
 
 /** Starts a job and kills it, `kills` times, and then lets it finish. */
-export async function killed(input: string, output: string, kills: number, seed: number): Promise<Tally> {
+export async function killed(input: string, output: string, kills: number, seed: number, report: (text: string) => void): Promise<Tally> {
   const random = new Random(seed);
   const tally: Tally = { kills: 0, torn: 0, empty: 0, starts: 0, recorded: 0 };
   /** Milliseconds in which a start gets to its first records; learned, for machines differ. */
@@ -108,8 +108,10 @@ export async function killed(input: string, output: string, kills: number, seed:
       ? await runBatch(args, { KILL_AT: String(1 + random.below(14)) })
       : await runBatch(args, {}, random.below(Math.round(startMs * 1.3)));
     tally.starts += 1;
-    if (signal === "SIGKILL") tally.kills += 1;
-    else if (code !== 1) throw new Error(`expected a kill, or the exit code 1 of a job with failures, but received ${code ?? signal}: ${said}`);
+    if (signal === "SIGKILL") {
+      tally.kills += 1;
+      if (tally.kills % 100 === 0) report(`job ${seed}: ${tally.kills} kills, ${tally.recorded} records`);
+    } else if (code !== 1) throw new Error(`expected a kill, or the exit code 1 of a job with failures, but received ${code ?? signal}: ${said}`);
     if (atWrite) startMs = 0.8 * startMs + 0.2 * (performance.now() - began);
     const left = existsSync(output) ? readFileSync(output) : Buffer.alloc(0);
     if (left.length === 0) tally.empty += 1;
@@ -143,7 +145,7 @@ export async function compare(items: number, kills: number, jobs: number, report
     if (reference.size !== items) throw new Error(`expected ${items} records but received ${reference.size}`);
     const outputs = Array.from({ length: jobs }, (_, i) => path.join(folder, `killed-${i}.jsonl`));
     const started = performance.now();
-    const tallies = await Promise.all(outputs.map((file, i) => killed(input, file, Math.ceil(kills / jobs), i + 1)));
+    const tallies = await Promise.all(outputs.map((file, i) => killed(input, file, Math.ceil(kills / jobs), i + 1, report)));
     for (const [i, file] of outputs.entries()) {
       const { kills: count, torn, empty, starts, recorded } = tallies[i]!;
       const found = differences(reference, recordsOf(file));

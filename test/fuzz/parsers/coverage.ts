@@ -16,7 +16,7 @@ interface Script {
 /** 1 at each character of a script that has run, by script. */
 type Trace = Map<string, Uint8Array>;
 
-const own = /\/(?:lib\/(?:checkpoint|tokenizer)|weights-tools)\//;
+const own = /\/(?:lib\/(?:batch|checkpoint|tokenizer)|weights-tools)\//;
 
 /** Inner ranges stand behind those around them, so that painting in order leaves each place with its own count. */
 function paint(functions: Script["functions"]): Uint8Array {

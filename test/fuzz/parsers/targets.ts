@@ -5,6 +5,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
 
+import { readItem } from "../../../lib/batch/items.js";
 import { readConfig } from "../../../lib/checkpoint/config.js";
 import { parseJsonObject, type JsonObject } from "../../../lib/checkpoint/json.js";
 import { writeManifest } from "../../../lib/checkpoint/manifest.js";
@@ -13,8 +14,10 @@ import { readPreprocessing } from "../../../lib/checkpoint/preprocessing.js";
 import { parseSafetensorsHeader, type StoredTensor } from "../../../lib/checkpoint/safetensors.js";
 import { readWeightMap, safetensors } from "../../../lib/checkpoint/shards.js";
 import { expectedTensors } from "../../../lib/checkpoint/tensors.js";
+import { HimapError } from "../../../lib/errors.cjs";
 import { parseTokenizerJson, parseTokenizerModel, VocabularyTokenizer } from "../../../lib/tokenizer/index.js";
 import type { Vocabulary } from "../../../lib/tokenizer/vocabulary.js";
+import type { Message } from "../../../lib/types.js";
 import { memorySource } from "../../../weights-tools/byte-source.js";
 import { PickledTensor, unpickle } from "../../../weights-tools/pickle.js";
 import { safetensorsHeader } from "../../../weights-tools/safetensors-writer.js";
@@ -288,6 +291,27 @@ const manifestTarget: Target = {
   words: ["\n", " ", "%", "\0", "end", "file 7 x"],
 };
 
+const jobTarget: Target = {
+  // A bad line is its item's failure: it is returned, and nothing is thrown.
+  run(bytes) {
+    const { id, request } = readItem(Buffer.from(bytes), "/jobs", { options: { maxTokens: 8 }, system: "Be brief." });
+    assert.ok(id === undefined || Number.isFinite(id) || (typeof id === "string" && id !== "" && !/^#\d+$/.test(id)), String(id));
+    if (request instanceof HimapError) throw request;
+    const pictures = request.messages.flatMap((message) => {
+      const content: unknown = (message as Message | null)?.content;
+      return Array.isArray(content) ? content.flatMap((part: { image?: { path?: string } | URL } | null) => part?.image ?? []) : [];
+    });
+    assert.ok(pictures.every((image) => (image instanceof URL ? image.protocol === "file:" : path.isAbsolute(image.path!))));
+  },
+  seeds: () => [
+    json({ id: "a", prompt: "What?", image: "1.png", options: { maxTokens: 2, pruning: [{ before: 0, score: { kept: [1, 5] } }] } }),
+    json({ id: 7, prompt: "Which?", images: ["1.png", { path: "/2.png" }, "file:///3.png"], system: "Be long." }),
+    json({ messages: [{ role: "user", content: [{ type: "image", image: "1.png" }, { type: "text", text: "猫" }] }] }),
+    json({ messages: [{ role: "system", content: "x" }, { role: "user", content: "y" }], options: { pruning: "himap" } }),
+  ],
+  words: ["id", "prompt", "image", "images", "system", "messages", "options", "pruning", "cuts", "score", "kept", "weights", "__proto__", "https://x/y.png", "data:,", "#3"],
+};
+
 export const targets: Readonly<Record<string, Target>> = {
   "safetensors": safetensorsTarget,
   "index": indexTarget,
@@ -297,6 +321,7 @@ export const targets: Readonly<Record<string, Target>> = {
   "pickle": pickleTarget,
   "torch": torchTarget,
   "manifest": manifestTarget,
+  "job": jobTarget,
 };
 
 const corpusFile = (name: string): string => fileURLToPath(new URL(`corpus/${name}.txt`, import.meta.url));
