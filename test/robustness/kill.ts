@@ -94,8 +94,10 @@ export interface Tally {
   recorded: number;
 }
 
-/** Starts a job and kills it, `kills` times, and then lets it finish. */
-export async function killed(input: string, output: string, kills: number, seed: number, report: (text: string) => void): Promise<Tally> {
+/** Starts a job of so many items and kills it, `kills` times, and then lets it finish. */
+export async function killed(
+  input: string, output: string, items: number, kills: number, seed: number, report: (text: string) => void,
+): Promise<Tally> {
   const random = new Random(seed);
   const tally: Tally = { kills: 0, torn: 0, empty: 0, starts: 0, recorded: 0 };
   /** Milliseconds in which a start gets to its first records; learned, for machines differ. */
@@ -104,9 +106,11 @@ export async function killed(input: string, output: string, kills: number, seed:
     const args = ["--input", input, "--output", output, "--max-crashes", "off", ...(random.below(5) === 0 ? ["--retry-failed"] : [])];
     const atWrite = random.below(2) === 0;
     const began = performance.now();
+    // Killed early where the job is ahead of its kills, so that there is something left to lose until the last of them.
+    const ahead = tally.recorded / items > (0.95 * (tally.kills + 1)) / kills;
     const { code, signal, output: said } = atWrite
-      ? await runBatch(args, { KILL_AT: String(1 + random.below(14)) })
-      : await runBatch(args, {}, random.below(Math.round(startMs * 1.3)));
+      ? await runBatch(args, { KILL_AT: String(1 + random.below(ahead ? 3 : 20)) })
+      : await runBatch(args, {}, random.below(Math.round(startMs * (ahead ? 0.8 : 1.5))));
     tally.starts += 1;
     if (signal === "SIGKILL") {
       tally.kills += 1;
@@ -145,7 +149,7 @@ export async function compare(items: number, kills: number, jobs: number, report
     if (reference.size !== items) throw new Error(`expected ${items} records but received ${reference.size}`);
     const outputs = Array.from({ length: jobs }, (_, i) => path.join(folder, `killed-${i}.jsonl`));
     const started = performance.now();
-    const tallies = await Promise.all(outputs.map((file, i) => killed(input, file, Math.ceil(kills / jobs), i + 1, report)));
+    const tallies = await Promise.all(outputs.map((file, i) => killed(input, file, items, Math.ceil(kills / jobs), i + 1, report)));
     for (const [i, file] of outputs.entries()) {
       const { kills: count, torn, empty, starts, recorded } = tallies[i]!;
       const found = differences(reference, recordsOf(file));
