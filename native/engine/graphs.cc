@@ -45,18 +45,19 @@ bool Graphs::replay(Entry& entry) {
 }
 
 void Graphs::record(Entry& entry, const Operations& operations) {
-  bool begun = false;
   try {
     backend_.call(&BackendApi::graph_begin);
-    begun = true;
-    operations([] {});
-    begun = false;  // whatever comes of it, this ends the recording
+    try {
+      operations([] {});
+    } catch (...) {  // whatever it was, the recording has to end
+      backend_.call(&BackendApi::graph_end, int32_t{0}, &entry.graph);
+      throw;
+    }
     backend_.call(&BackendApi::graph_end, int32_t{1}, &entry.graph);
     entry.moves = backend_.moves();
     ++counts_.recorded;
   } catch (const Error& error) {
     if (error.code == Code::ERR_DEVICE_LOST) throw;
-    if (begun) backend_.call(&BackendApi::graph_end, int32_t{0}, &entry.graph);
     entry.refused = true;
     ++counts_.refused;
   }

@@ -2,8 +2,10 @@
 // a cut that cuts nothing, prompts and decode rows in one step, and errors that come back as codes.
 #include <cstdlib>
 #include <memory>
+#include <new>
 
 #include "native/engine/engine.h"
+#include "native/engine/graphs.h"
 #include "test/native/check.h"
 #include "test/native/tiny_model.h"
 
@@ -161,6 +163,79 @@ TEST("graphs: the bits are those of no graphs, where a driver refuses them too")
   CHECK_EQ(on->decode_graphs().refused + on->vision_graphs().refused, 0);
   CHECK(refused->decode_graphs().refused >= 3 && refused->vision_graphs().refused == 1);
   CHECK_EQ(refused->decode_graphs().recorded + refused->decode_graphs().replayed, 0);
+}
+
+/** A gather of one row on the machine's backend, as something to record. */
+struct OneGather {
+  OneGather() : backend(load_backend(HIMAP_SHIM_FOLDER, "shim"), DeviceOptions{0, DType::kBF16}), index(backend), in(backend), out(backend), other(backend), graphs(backend) {
+    index.upload(std::vector<int32_t>{1});
+    in.upload(std::vector<int32_t>{3, 4, 5});
+    out.upload(std::vector<int32_t>{0});
+  }
+  Graphs::Operations gather(const std::function<void()>& extra = [] {}) {
+    return [this, extra](const std::function<void()>&) {
+      GatherParams params{.index = index.as<int32_t>(), .rows = 1, .n = 1, .arrays = {}};
+      params.arrays[0] = {in.as<void>(), out.as<void>(), sizeof(int32_t)};
+      backend.run(&BackendApi::gather, params);
+      extra();
+    };
+  }
+  /** What a run of `key` gathers from row `row`. */
+  int32_t run(int64_t key, int32_t row, const std::function<void()>& extra = [] {}) {
+    out.upload(std::vector<int32_t>{-1});
+    index.upload(std::vector<int32_t>{row});
+    graphs.run({key, 0}, gather(extra), [] {});
+    int32_t value = 0;
+    backend.download(&value, out.as<void>(), 1);
+    return value;
+  }
+  Backend backend;
+  Buffer index, in, out, other;
+  Graphs graphs;
+};
+
+TEST("graphs: few are kept, and one whose memory has moved is recorded anew") {
+  setenv("HIMAP_CUDA_GRAPHS", "on", 1);
+  OneGather one;
+  constexpr auto kKeys = static_cast<int64_t>(Graphs::kMost) + 8;
+  for (int64_t key = 0; key < kKeys; ++key) {
+    for (int32_t row = 0; row < 3; ++row) CHECK_EQ(one.run(key, row), 3 + row);
+  }
+  CHECK_EQ(one.graphs.counts().recorded, kKeys);
+  CHECK_EQ(one.graphs.counts().replayed, kKeys);
+  CHECK_EQ(one.run(0, 2), 5);  // made room long ago
+  CHECK_EQ(one.graphs.counts().direct, kKeys + 1);
+  CHECK_EQ(one.run(kKeys - 1, 1), 4);
+  CHECK_EQ(one.graphs.counts().replayed, kKeys + 1);
+
+  one.in.upload(std::vector<int32_t>(100'000, 7));  // where it was is no longer ours
+  CHECK_EQ(one.run(kKeys - 1, 1), 7);
+  CHECK_EQ(one.graphs.counts().recorded, kKeys + 1);
+  CHECK_EQ(one.run(kKeys - 1, 2), 7);
+  CHECK_EQ(one.graphs.counts().replayed, kKeys + 2);
+}
+
+TEST("graphs: what cannot be recorded is refused, runs directly, and leaves the device in order") {
+  setenv("HIMAP_CUDA_GRAPHS", "on", 1);
+  OneGather one;
+  const auto uploads = [&] { one.other.upload(std::vector<int32_t>{1, 2}); };
+  const auto throws = [&] {
+    if (one.graphs.counts().direct == 4) throw std::bad_alloc();
+  };
+  for (int32_t row = 0; row < 3; ++row) CHECK_EQ(one.run(1, row, uploads), 3 + row);
+  CHECK_EQ(one.graphs.counts().refused, 1);
+  CHECK_EQ(one.graphs.counts().direct, 3);
+  CHECK_EQ(one.run(2, 0, throws), 3);
+  bool thrown = false;
+  try {
+    one.run(2, 0, throws);
+  } catch (const std::bad_alloc&) {
+    thrown = true;
+  }
+  CHECK(thrown);
+  CHECK_EQ(one.run(3, 1), 4);
+  CHECK_EQ(one.run(3, 2), 5);
+  CHECK_EQ(one.graphs.counts().recorded, 1);
 }
 
 }  // namespace
