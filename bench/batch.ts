@@ -1,9 +1,9 @@
 /**
  * Many requests at once: what batching brings, what pruning adds to it, what it does to the event loop.
  *
- *   npm run bench:batch [-- --only pico|text|pictures] [-- --shape 1b] [-- --repetitions 1] [-- --out FILE]
+ *   npm run bench:batch [-- --only pico|text|pictures] [-- --shape 1b] [-- --repetitions 1] [-- --requests 64] [-- --out FILE]
  *
- * pico-llava with 1, 8, 32 and 128 requests at once; a LLaVA of random weights whose decoder has about a billion (made once,
+ * pico-llava with 1, 8, 32 and 128 of 256 requests at once; a LLaVA of random weights whose decoder has about a billion (made once,
  * with its GGUF, in build/bench-cpu), with 1 and 8 sequences, text against node-llama-cpp, pictures dense and with himap.
  * Under ten minutes on two cores. Linux x64.
  */
@@ -27,13 +27,14 @@ const { values } = parseArgs({
     only: { type: "string" },
     shape: { type: "string", default: "1b" },
     repetitions: { type: "string", default: "2" },
+    requests: { type: "string", default: "256" },
     out: { type: "string", default: path.join(packageRoot, "bench", "results", "batch.json") },
   },
 });
 const wanted = (part: string): boolean => values.only === undefined || values.only === part;
 const settings: RandomModelSettings = { threads: cpus().length, sequences: [1, 8], promptTokens: 64, newTokens: 32 };
 const concurrencies = [1, 8, 32, 128];
-const picoRequests = 256;
+const picoRequests = Number(values.requests);
 // Never more, however disturbed: the time is bounded, and the JSON says what others took.
 const count = Number(values.repetitions);
 const repetitions = { count, most: count };
