@@ -68,7 +68,8 @@ const works: ((engine: Engine) => PromiseLike<unknown>)[] = [
   (engine) => engine.generate([{ role: "nobody", content: "x" }] as never, {}),
 ];
 
-const steady = await load(folder, { threads: 1 });
+// Few pictures are remembered, so that soon each new one has another forgotten.
+const steady = await load(folder, { threads: 1, memory: { embeddingBytes: 2 ** 20 } });
 let engine = await load(folder);
 const counts = new Map<string, number>();
 const count = (what: string): void => void counts.set(what, (counts.get(what) ?? 0) + 1);

@@ -117,6 +117,7 @@ test("the same picture again skips the tower, in whatever form its bytes come; p
   assert.equal(again.flops, first.flops);
   const embedding = await engine.encodeImage({ path: fileURLToPath(new URL("../golden/mha/short.png", import.meta.url)) });
   assert.equal([encoded(), embedding.image], [1, first.images[0]]);
+  assert.is(engine.stats().embeddings.hits, 2);
   await engine.generate(ask(file), { maxTokens: 1, imageAspectRatio: engine.info.imageAspectRatio === "pad" ? "crop" : "pad" });
   await engine.generate(ask(grey(7)), { maxTokens: 1 });
   assert.is(encoded(), 3);
