@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds, checks and measures the CUDA side with a compiler, CMake and nvcc; no Node.
 #
-#   scripts/cuda.sh compile          every kernel for every target, and what ptxas said of it; needs no card
+#   scripts/cuda.sh compile          every kernel for every target, and what ptxas said of it: registers, shared memory and
+#                                    predicted occupancy; needs no card
 #   scripts/cuda.sh test             compile, then on the card: wrapper conformance first, then every kernel's cases, then the
 #                                    same under compute-sanitizer where that exists
 #   scripts/cuda.sh bench [--short]  compile, then on the card: ceilings, the engine end to end, every kernel, cuBLASLt and
@@ -46,10 +47,13 @@ compile() {
   [ -z "$targets" ] || option=-DHIMAP_CUDA_ARCHITECTURES=$targets
   cmake -S . -B "$build" -DHIMAP_ADDON=OFF -DHIMAP_TESTS=ON -DHIMAP_CUDA=ON "$option" > "$build.log" 2>&1 ||
     { cat "$build.log" >&2; exit 1; }
-  cmake --build "$build" --parallel "$(getconf _NPROCESSORS_ONLN)" --target "$@" >> "$build.log" 2>&1 ||
+  cmake --build "$build" --parallel "$(getconf _NPROCESSORS_ONLN)" --target "$@" himap_kernel_shapes >> "$build.log" 2>&1 ||
     { cat "$build.log" >&2; exit 1; }
   echo "compiled in $(($(date +%s) - started)) s"
-  find "$build" -name '*.ptxas' -path '*himap_kernels_on_card*' -exec cat {} + | awk -f scripts/ptxas-lint.awk
+  {
+    "$build/kernels/simt/himap_kernel_shapes"
+    find "$build" -name '*.ptxas' -path '*himap_kernels_on_card*' -exec cat {} +
+  } | awk -f scripts/ptxas-lint.awk
 }
 
 # One program under each tool, the three at once: nothing is timed.

@@ -1,5 +1,23 @@
 # Reads what `nvcc -Xptxas=-v` said of each kernel and fails where one spills registers, keeps a stack, or was serialised.
-# One line per kernel and target: registers, target, name. Run by scripts/cuda.sh on every OBJECT.ptxas.
+# One line per kernel and target: registers, target, and where a line `shape PART THREADS BYTES` (himap_kernel_shapes) has gone
+# before, shared memory and the blocks and warps that fit a multiprocessor; then the name. Run by scripts/cuda.sh on every
+# OBJECT.ptxas.
+function least(a, b) { return a < b ? a : b }
+
+# Blocks on a multiprocessor: registers are given to warps in units of 256, from four files of 16384; shared memory has 1 KiB
+# more for each block.
+function blocks_of(registers, threads, bytes, target,    warps, by_registers, room) {
+  warps = threads / 32
+  by_registers = int(4 * int(16384 / (int((registers * 32 + 255) / 256) * 256)) / warps)
+  room = (target ~ /^sm_9/ ? 228 : 164) * 1024
+  return least(least(by_registers, int(room / (bytes + 1024))), least(int(64 / warps), 32))
+}
+
+/^shape / {
+  threads[$2] = $3
+  bytes[$2] = $4
+  next
+}
 /Compiling entry function/ {
   split($0, quoted, "'")
   name = quoted[2]
@@ -13,7 +31,21 @@
 }
 /ptxas.*: Used [0-9]+ registers/ {
   match($0, /Used [0-9]+/)
-  printf "%4d registers  %-7s %s\n", substr($0, RSTART + 5, RLENGTH - 5), target, name
+  registers = substr($0, RSTART + 5, RLENGTH - 5)
+  shape = ""
+  for (part in threads) if (index(name, part)) shape = part
+  if (shape == "") {
+    printf "%4d registers  %-7s %36s %s\n", registers, target, "", name
+  } else if (name ~ /sm90_/ && target != "sm_90a") {
+    printf "%4d registers  %-7s %36s %s\n", registers, target, "empty: sm_90a only", name
+  } else {
+    fit = blocks_of(registers, threads[shape], bytes[shape], target)
+    printf "%4d registers  %-7s %6.1f KiB  %2d blocks  %2d of 64 warps %s\n", registers, target, bytes[shape] / 1024, fit, fit * threads[shape] / 32, name
+    if (fit < 1) {
+      printf "%s for %s: not one block fits a multiprocessor\n", name, target
+      faults++
+    }
+  }
   kernels++
 }
 # setmaxnreg ignored, wgmma serialised.

@@ -11,7 +11,6 @@ namespace himap {
 namespace {
 
 using device::DeviceError;
-using device::LinearTile;
 using device::Stream;
 
 template <class Tile>
@@ -58,19 +57,19 @@ DeviceError decode(const LinearLaunch& l, Stream stream) {
 // The tile of a phase may follow the rows: it does not change the bits.
 template <class T, bool kAligned>
 DeviceError launch_typed(const LinearLaunch& l, Stream stream) {
-  using Small = LinearTile<T, 64, 64, 32, 32, 4, kAligned>;
-  using Decode32 = LinearTile<T, 64, 32, 16, 32, 6, kAligned>;
+  using Decode32 = device::LinearDecode32Tile<T, kAligned>;
+  using Prefill = device::LinearPrefillTile<T, kAligned>;
   if constexpr (!kAligned) {
-    return l.phase == Phase::kPrefill ? prefill<Small>(l, stream) : decode<Decode32>(l, stream);
+    return l.phase == Phase::kPrefill ? prefill<Prefill>(l, stream) : decode<Decode32>(l, stream);
   } else if (l.phase == Phase::kPrefill) {
-    using Large = LinearTile<T, 128, 128, 64, 32, 3, true>;
-    constexpr int64_t kMultiprocessors = 132;  // fewer large tiles than these leave some of them without work
-    const int64_t large = l.weight->out_tiles() * ceil_div(l.rows, Large::kTileRows);
-    return large >= kMultiprocessors ? prefill<Large>(l, stream) : prefill<Small>(l, stream);
+    using Wide = device::LinearPrefillWideTile<T>;
+    constexpr int64_t kMultiprocessors = 132;  // fewer wide tiles than these leave some of them without work
+    const int64_t wide = l.weight->out_tiles() * ceil_div(l.rows, Wide::kTileRows);
+    return wide >= kMultiprocessors ? prefill<Wide>(l, stream) : prefill<Prefill>(l, stream);
   } else {
-    if (l.rows <= 8) return decode<LinearTile<T, 64, 8, 16, 8, 8, true>>(l, stream);
+    if (l.rows <= 8) return decode<device::LinearDecode8Tile<T>>(l, stream);
     if (l.rows <= 32) return decode<Decode32>(l, stream);
-    return decode<LinearTile<T, 64, 128, 16, 128, 4, true>>(l, stream);
+    return decode<device::LinearDecode128Tile<T>>(l, stream);
   }
 }
 

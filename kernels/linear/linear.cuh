@@ -54,6 +54,17 @@ struct LinearTile {
   using Sums = float[kM][kN][4];
 };
 
+template <class T, bool kAligned>
+using LinearPrefillTile = LinearTile<T, 64, 64, 32, 32, 4, kAligned>;
+template <class T>
+using LinearPrefillWideTile = LinearTile<T, 128, 128, 64, 32, 3, true>;
+template <class T>
+using LinearDecode8Tile = LinearTile<T, 64, 8, 16, 8, 8, true>;
+template <class T, bool kAligned>
+using LinearDecode32Tile = LinearTile<T, 64, 32, 16, 32, 6, kAligned>;
+template <class T>
+using LinearDecode128Tile = LinearTile<T, 64, 128, 16, 128, 4, true>;
+
 /** Copies step `k` of the weight's and x's rows into a slot. */
 template <class Tile>
 HIMAP_DEVICE void linear_fetch(typename Tile::Shared& shared, const LinearKernelParams& p, int32_t slot, int32_t k, int32_t out_tile,
