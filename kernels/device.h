@@ -32,6 +32,21 @@
 //                                  after it: for "the last block merges"
 //   popcount(bits)
 //
+// For kernels of compute capability 9.0, which hold all this under `if constexpr (kSm90Compiled)` and trap() elsewhere:
+//
+//   mbarrier_init(b, n)            phases of `n` arrivals; then mbarrier_init_fence() and sync_threads()
+//   mbarrier_arrive(b)  mbarrier_arrive_expect(b, bytes)  one arrival, the second after announcing bytes of copies
+//   mbarrier_wait(b, parity)       until the phase of that parity is over; the one before the first has parity 1
+//   copy_bulk(to, from, bytes, b)  to shared memory, asynchronously; its bytes arrive at b. Multiples of 16
+//   copy_tile(to, map, column, row, b)  64 columns of a TileMap's rows, 128 bytes each in the 128-byte swizzle (chunk c of
+//                                  row r at c ^ (r & 7)), zeros beyond the matrix; `to` is a multiple of 1024
+//   swizzled_matrix(rows)          the descriptor of such rows; + 2 for each further sixteen columns
+//   wgmma_begin(d)  wgmma_m64k16<T>(d, a, b)  wgmma_commit()  wgmma_wait<N>(d)  a warpgroup's d (64 x 8 n, float) += a b^T,
+//                                  asynchronously: begin before the first of a group, then at most N groups are pending.
+//                                  d[n][i] of lane t: row t / 32 * 16 + t % 32 / 4 + 8 (i / 2), column 8 n + t % 4 * 2 + i % 2
+//   sync_warpgroup()               128 threads, whole warps from a multiple of four; on every card
+//   has_sm90() multiprocessors() make_tile_map(map, source, rows)  for launchers
+//
 // Rules. Warp collectives (sync_warp to load_matrix) are executed by all 32 lanes of a warp at one line; blocks have
 // whole warps and one dimension. Nothing relies on lanes running together otherwise. No block waits for another.
 // Reductions of floats have a fixed order; atomics are for integers. math.h functions (log2f, erff, fmaf ...) are

@@ -32,8 +32,9 @@ inline int32_t multiprocessors() { return device_number(cudaDevAttrMultiProcesso
 inline bool has_sm90() { return device_number(cudaDevAttrComputeCapabilityMajor) == 9; }
 
 inline DeviceError make_tile_map(TileMap& map, const TileSource& source, int32_t box_rows) {
-  using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*, const cuuint32_t*,
-                              const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+  using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
+                              const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
+                              CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
   // The driver is asked by name, so that nothing links to it. Version 12.0 is the first that has it.
   static const Encode encode = [] {
     void* entry = nullptr;
@@ -78,8 +79,9 @@ HIMAP_DEVICE void mbarrier_wait(Mbarrier& barrier, uint32_t parity, Place = {}) 
 }
 
 HIMAP_DEVICE void copy_bulk(void* to, const void* from, uint32_t bytes, Mbarrier& barrier, Place = {}) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(to)), "l"(from),
-               "r"(bytes), "r"(shared_address(&barrier))
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                   shared_address(to)),
+               "l"(from), "r"(bytes), "r"(shared_address(&barrier))
                : "memory");
 }
 

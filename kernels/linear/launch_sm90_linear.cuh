@@ -24,7 +24,8 @@ device::DeviceError launch_sm90_linear_tile(const LinearLaunch& l, device::Strea
                                   .splits = static_cast<int32_t>(linear_splits(l))};
   const device::DeviceError error = device::make_tile_map(
       params.x,
-      {.base = l.x, .is_f16 = weight.type == DType::kF16, .columns = weight.in, .rows = l.rows, .row_stride = l.x_stride}, Tile::kTileRows);
+      {.base = l.x, .is_f16 = weight.type == DType::kF16, .columns = weight.in, .rows = l.rows, .row_stride = l.x_stride},
+      Tile::kTileRows);
   if (error != device::kNoError) return error;
   const int64_t pieces = int64_t{params.out_tiles} * params.row_tiles * params.splits;
   const int64_t resident = int64_t{device::multiprocessors()} * Tile::kBlocks;

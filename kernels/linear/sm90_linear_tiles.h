@@ -40,7 +40,8 @@ constexpr double sm90_linear_estimate(const Sm90LinearTileShape& tile, const Wei
   const int64_t pieces = weight.out_tiles() * (kImageRows / outs) * ((rows + tile.rows - 1) / tile.rows) * splits;
   const double walk = static_cast<double>(in) / static_cast<double>(splits);
   const auto most = static_cast<double>((pieces + multiprocessors - 1) / multiprocessors);
-  const double step = std::max(2.0 * static_cast<double>(outs * tile.rows) / kFlops, 2.0 * static_cast<double>(outs + tile.rows) / kSharedBytes);
+  const double step =
+      std::max(2.0 * static_cast<double>(outs * tile.rows) / kFlops, 2.0 * static_cast<double>(outs + tile.rows) / kSharedBytes);
   const double stream = static_cast<double>(weight.bytes()) / kMemoryBytes;
   // Blocks that share a multiprocessor hide each other's starts and outputs; where memory is the bound, so does memory.
   return std::max(most * (walk * step + kPieceCost / tile.blocks), stream + kPieceCost);

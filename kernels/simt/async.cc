@@ -190,8 +190,8 @@ void Machine::meet_warpgroup(const char* name, const Wgmma* maybe_lane, device::
     group.name = name;
     group.place = place;
   } else if (std::strcmp(group.name, name) != 0 || !same(group.place, place)) {
-    failure = "threads of a warpgroup meet at different operations" + where() + "\n  some in " + group.name + " at " + text_of(group.place) +
-              "\n  thread " + std::to_string(thread) + " in " + name + " at " + text_of(place);
+    failure = "threads of a warpgroup meet at different operations" + where() + "\n  some in " + group.name + " at " +
+              text_of(group.place) + "\n  thread " + std::to_string(thread) + " in " + name + " at " + text_of(place);
     stop();
   }
   group.lanes[lane] = maybe_lane;
@@ -270,13 +270,19 @@ void mbarrier_init(device::Mbarrier& barrier, int32_t arrivals, device::Place pl
   store(barrier, {count, count, 0});
 }
 
-void mbarrier_arrive(device::Mbarrier& barrier, uint32_t bytes, device::Place place) { Machine::here().mbarrier_arrive(barrier, bytes, place); }
+void mbarrier_arrive(device::Mbarrier& barrier, uint32_t bytes, device::Place place) {
+  Machine::here().mbarrier_arrive(barrier, bytes, place);
+}
 
-void mbarrier_wait(device::Mbarrier& barrier, uint32_t parity, device::Place place) { Machine::here().mbarrier_wait(barrier, parity, place); }
+void mbarrier_wait(device::Mbarrier& barrier, uint32_t parity, device::Place place) {
+  Machine::here().mbarrier_wait(barrier, parity, place);
+}
 
 void transfer(const Transfer& t) {
   const auto base = reinterpret_cast<uintptr_t>(current->shared), at = reinterpret_cast<uintptr_t>(t.to);
-  if (at < base || at + t.bytes > base + current->shared_bytes) fail("a copy's destination is not in the block's shared memory", t.place);
+  if (at < base || at + t.bytes > base + current->shared_bytes) {
+    fail("a copy's destination is not in the block's shared memory", t.place);
+  }
   load_ready(*t.barrier, t.place);
   if (t.maybe_from) {
     if (at % 16 != 0 || reinterpret_cast<uintptr_t>(t.maybe_from) % 16 != 0 || t.bytes % 16 != 0) {
@@ -288,9 +294,8 @@ void transfer(const Transfer& t) {
     if (t.column % 8 != 0) fail("copy_tile must begin at a multiple of 8 columns", t.place);
     for (int64_t row = t.row; row < t.row + t.box_rows && row < t.tile.rows; ++row) {
       const int64_t left = t.tile.columns - t.column, columns = left < device::kTileMapColumns ? left : device::kTileMapColumns;
-      if (columns > 0 && asan_forbids(static_cast<const uint16_t*>(t.tile.base) + row * t.tile.row_stride + t.column, static_cast<size_t>(columns) * 2)) {
-        fail("copy_tile reads what it may not", t.place);
-      }
+      const uint16_t* from = static_cast<const uint16_t*>(t.tile.base) + row * t.tile.row_stride + t.column;
+      if (columns > 0 && asan_forbids(from, static_cast<size_t>(columns) * 2)) fail("copy_tile reads what it may not", t.place);
     }
   }
   Machine::here().transfer(t);
@@ -303,7 +308,7 @@ void sync_warpgroup(device::Place place) { Machine::here().sync_warpgroup(place)
 
 uint64_t swizzled_matrix(const void* rows, device::Place place) {
   const auto at = static_cast<uint64_t>(static_cast<const unsigned char*>(rows) - current->shared);
-  if (at % 16 != 0 || at >= current->shared_bytes) fail("a matrix of a product must begin at a multiple of 16 in shared memory", place);
+  if (at % 1024 != 0 || at >= current->shared_bytes) fail("a matrix of a product must begin at a multiple of 1024 in shared memory", place);
   return (at & 0x3ffff) >> 4 | uint64_t{1} << 16 | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
 }
 

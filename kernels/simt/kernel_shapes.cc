@@ -21,7 +21,9 @@ void print() {
 
 template <class T, int32_t... kIndex>
 void print_sm90(std::integer_sequence<int32_t, kIndex...>) {
-  (print<device::Sm90LinearTile<T, kSm90LinearTiles[kIndex].warpgroups, kSm90LinearTiles[kIndex].rows, kSm90LinearTiles[kIndex].blocks>>(), ...);
+  (print<device::Sm90LinearTile<T, kSm90LinearTiles[kIndex].warpgroups, kSm90LinearTiles[kIndex].rows,
+                                kSm90LinearTiles[kIndex].blocks>>(),
+   ...);
 }
 
 template <class T>

@@ -48,7 +48,8 @@ struct Config {
 
 /**
  * How launches run from now on. Before the first call it comes from the environment: HIMAP_SIMT_ORDER=forward, reverse
- * or random; HIMAP_SIMT_COPIES and HIMAP_SIMT_PRODUCTS=early or late; HIMAP_SIMT_SEED; HIMAP_SIMT_THREADS. Not to be changed during a launch.
+ * or random; HIMAP_SIMT_COPIES and HIMAP_SIMT_PRODUCTS=early or late; HIMAP_SIMT_SEED; HIMAP_SIMT_THREADS.
+ * Not to be changed during a launch.
  */
 const Config& config();
 void set_config(const Config& config);

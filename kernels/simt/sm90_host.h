@@ -39,12 +39,27 @@ HIMAP_DEVICE void mbarrier_wait(Mbarrier& barrier, uint32_t parity, Place place 
 
 // What a transfer reads is taken along by value: a launch's parameters end with the thread that was given them.
 HIMAP_DEVICE void copy_bulk(void* to, const void* from, uint32_t bytes, Mbarrier& barrier, Place place = Place::here()) {
-  simt::transfer({.to = static_cast<unsigned char*>(to), .maybe_from = from, .bytes = bytes, .tile = {}, .box_rows = 0, .column = 0, .row = 0,
-                  .barrier = &barrier, .place = place});
+  simt::transfer({.to = static_cast<unsigned char*>(to),
+                  .maybe_from = from,
+                  .bytes = bytes,
+                  .tile = {},
+                  .box_rows = 0,
+                  .column = 0,
+                  .row = 0,
+                  .barrier = &barrier,
+                  .place = place});
 }
-HIMAP_DEVICE void copy_tile(void* to, const TileMap& map, int32_t column, int32_t row, Mbarrier& barrier, Place place = Place::here()) {
-  simt::transfer({.to = static_cast<unsigned char*>(to), .maybe_from = nullptr, .bytes = static_cast<uint32_t>(map.box_rows) * kTileMapColumns * 2,
-                  .tile = map.source, .box_rows = map.box_rows, .column = column, .row = row, .barrier = &barrier, .place = place});
+HIMAP_DEVICE void copy_tile(void* to, const TileMap& map, int32_t column, int32_t row, Mbarrier& barrier,
+                            Place place = Place::here()) {
+  simt::transfer({.to = static_cast<unsigned char*>(to),
+                  .maybe_from = nullptr,
+                  .bytes = static_cast<uint32_t>(map.box_rows) * kTileMapColumns * 2,
+                  .tile = map.source,
+                  .box_rows = map.box_rows,
+                  .column = column,
+                  .row = row,
+                  .barrier = &barrier,
+                  .place = place});
 }
 
 HIMAP_DEVICE void sync_warpgroup(Place place = Place::here()) { simt::sync_warpgroup(place); }

@@ -66,7 +66,8 @@ std::string report_of(Mistake mistake, CopyTiming copies) {
   simt::set_config({.copies = copies, .os_threads = 1});
   std::fill(to.begin(), to.end(), 0);
   One params{{}, from.data(), to.data(), mistake};
-  DeviceError error = make_tile_map(params.map, {.base = from.data(), .is_f16 = false, .columns = 64, .rows = 8, .row_stride = 64}, 8);
+  const TileSource source{.base = from.data(), .is_f16 = false, .columns = 64, .rows = 8, .row_stride = 64};
+  DeviceError error = make_tile_map(params.map, source, 8);
   if (error == kNoError) error = launch(one_kernel, {"one", {1}, 64, sizeof(OneShared), nullptr}, params);
   simt::set_config({});
   return error_text(error);
@@ -150,7 +151,8 @@ HIMAP_KERNEL(128, 1) products_kernel(HIMAP_PARAMS(Products) p) {
 std::string products_of(int32_t kind, ProductTiming products, std::vector<float>& sums) {
   simt::set_config({.products = products, .os_threads = 1});
   sums.assign(512, -1.0f);
-  const DeviceError error = launch(products_kernel, {"products", {1}, 128, sizeof(ProductsShared), nullptr}, Products{sums.data(), kind});
+  const LaunchShape shape{"products", {1}, 128, sizeof(ProductsShared), nullptr};
+  const DeviceError error = launch(products_kernel, shape, Products{sums.data(), kind});
   simt::set_config({});
   return error_text(error);
 }

@@ -132,7 +132,8 @@ TEST("tiles come swizzled, with zeros beyond the matrix") {
       for (const int32_t column : {0, 64, 128}) {
         Output<uint16_t> to(kBoxRows * 64);
         Box params{{}, to.get(), column, row};
-        launched(make_tile_map(params.map, {.base = input.get(), .is_f16 = is_f16, .columns = kColumns, .rows = kRows, .row_stride = kStride}, kBoxRows));
+        const TileSource source{.base = input.get(), .is_f16 = is_f16, .columns = kColumns, .rows = kRows, .row_stride = kStride};
+        launched(make_tile_map(params.map, source, kBoxRows));
         launched(launch(box_kernel, {"box", {1}, 32, sizeof(BoxShared), nullptr}, params));
         const std::vector<uint16_t> got = to.read();
         int64_t wrong = 0;
