@@ -163,9 +163,11 @@ export class Answer implements Work {
     state.timings.generate = this.#model.clock.now() - this.#firstTokenAt!;
     // Until samples have parted, the first one's table holds what the others are copied from.
     if (this.#phase === "parted") for (const sample of state.samples) if (sample.finishReason) this.#lease.give(this.#tableOf(sample));
-    if (!state.samples.every(({ finishReason }) => finishReason)) return false;
-    this.#controls.finish(wholeResult(this.#model, this.#request, state));
-    return true;
+    return state.samples.every(({ finishReason }) => finishReason);
+  }
+
+  finish(): void {
+    this.#controls.finish(wholeResult(this.#model, this.#request, this.#state!));
   }
 
   fail(error: HimapError): void {

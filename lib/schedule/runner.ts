@@ -1,7 +1,7 @@
 /**
  * Runs works on one native engine by continuous batching. A work waits for its turn, is prepared a little ahead, joins
  * the works that run between two steps, advances with all of them, and leaves when it has ended. Every work that is
- * submitted ends exactly once: by its own `accept`, or by `fail`.
+ * submitted ends exactly once: by its own `finish`, or by `fail`.
  *
  * A step runs on natively for as many tokens as its sequences may produce without JavaScript, so a busy event loop does
  * not hold the engine up. It is ended early, by `yield`, when that lets a work join or leave.
@@ -44,6 +44,8 @@ export class Runner {
   });
   /** Those that take part in steps; a leaving one until the step under way has ended. */
   readonly #running = new Set<Entry>();
+  /** Works that have ended well, whose results are handed on as soon as the engine has its next step. */
+  readonly #finished: Entry[] = [];
   /** The step under way, and when it began. */
   #step: JoinedStep<Entry> | undefined;
   #stepStart = 0;
@@ -149,6 +151,7 @@ export class Runner {
     await new Promise((resolve) => setImmediate(resolve));
     try {
       for (let more = this.#admit(); this.#running.size > 0; more = this.#admit()) await this.#advance(more);
+      this.#handOn();
     } catch (cause) {
       this.#abandon(this.#options.toError(cause));
     }
@@ -183,7 +186,9 @@ export class Runner {
     this.#stepStart = this.#options.clock.now();
     this.#yieldDue = false;
     try {
-      const output = await this.#engine.step(input, (tokens) => this.#take(step, tokens));
+      const running = this.#engine.step(input, (tokens) => this.#take(step, tokens));
+      this.#handOn();
+      const output = await running;
       this.#step = undefined;
       const prefills = input.sequences.filter(({ phase }) => phase === "prefill");
       this.#options.observer?.stepped({
@@ -200,7 +205,9 @@ export class Runner {
         this.#guard(owner, () => {
           const done = owner.work.accept(part);
           this.#noteFirst(owner);
-          if (done) this.#finish(owner);
+          if (!done) return;
+          owner.state = "leaving";
+          this.#finished.push(owner);
         });
       }
     } catch (cause) {
@@ -276,9 +283,17 @@ export class Runner {
     this.#settle(entry.work, entry.submitted, error);
   }
 
-  #finish(entry: Entry): void {
-    entry.state = "leaving";
-    this.#options.observer?.ended(entry.work, { outcome: "done", totalMs: this.#options.clock.now() - entry.submitted });
+  /** What callers do with a result, such as asking for the next one, then takes no time of the engine. */
+  #handOn(): void {
+    for (const { work, submitted } of this.#finished.splice(0)) {
+      try {
+        work.finish();
+      } catch (cause) {
+        this.#settle(work, submitted, this.#options.toError(cause));
+        continue;
+      }
+      this.#options.observer?.ended(work, { outcome: "done", totalMs: this.#options.clock.now() - submitted });
+    }
   }
 
   #release(entry: Entry): void {
@@ -307,6 +322,7 @@ export class Runner {
   #abandon(error: HimapError): void {
     this.#refusal = () => error;
     this.#step = undefined;
+    this.#handOn();
     for (const entry of [...this.#entries.values()]) {
       if (entry.state !== "running") this.cancel(entry.work, error);
       else this.#leave(entry, error);

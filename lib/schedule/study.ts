@@ -24,6 +24,7 @@ abstract class Study {
   readonly samples = 0;
   readonly tokens = 0;
   protected readonly model: Model;
+  protected output: WorkOutput | undefined;
 
   constructor(id: string, model: Model) {
     this.id = id;
@@ -32,6 +33,11 @@ abstract class Study {
 
   /** Its one pass is its last. */
   take(): boolean {
+    return true;
+  }
+
+  accept(output: WorkOutput): boolean {
+    this.output = output;
     return true;
   }
 }
@@ -109,7 +115,8 @@ export class ForwardStudy extends Study implements Work {
     };
   }
 
-  accept({ images, sequences }: WorkOutput): boolean {
+  finish(): void {
+    const { images, sequences } = this.output!;
     const { logits, positions, hidden, colsum, blocks, cuts } = sequences[0]!;
     const vision = images.flatMap((image) => image.vision ?? []);
     const features = images.flatMap((image) => image.features ?? []);
@@ -124,7 +131,6 @@ export class ForwardStudy extends Study implements Work {
       ...(vision.length > 0 && { vision }),
       ...(features.length > 0 && { features }),
     });
-    return true;
   }
 
   fail(error: HimapError): void {
@@ -162,7 +168,8 @@ export class ImageEncoding extends Study implements Work {
     return { images: this.#pictures.images.map((image) => ({ ...image, returnFeatures: true })), sequences: [] };
   }
 
-  accept({ images }: WorkOutput): boolean {
+  finish(): void {
+    const { images } = this.output!;
     const { facts } = this.model;
     this.#settle.resolve({
       features: images[0]!.features!,
@@ -170,7 +177,6 @@ export class ImageEncoding extends Study implements Work {
       fingerprint: facts.fingerprint,
       image: this.#pictures.placements[0]!,
     });
-    return true;
   }
 
   fail(error: HimapError): void {

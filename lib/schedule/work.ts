@@ -50,9 +50,11 @@ export interface Work extends WorkFacts {
    * further passes of this step.
    */
   take(sequence: number, token: StepToken): boolean;
-  /** The step has ended. True when it was the last one and the result has been handed on. */
+  /** The step has ended. True when it was the last one: `finish` follows, when the engine is at work again. */
   accept(output: WorkOutput): boolean;
-  /** It ends without a result. Called at most once, and never after `accept` returned true. */
+  /** Hands the result on. */
+  finish(): void;
+  /** It ends without a result. Called at most once, and never after `finish`. */
   fail(error: HimapError): void;
   /** What there is of the result; `undefined` where there is nothing yet. */
   partial?(): unknown;

@@ -27,7 +27,7 @@ interface TestWorkOptions {
   priority?: number;
   standing?: boolean;
   prepare?: (signal: AbortSignal) => Promise<void>;
-  throwIn?: "measure" | "start" | "next" | "take" | "accept";
+  throwIn?: "measure" | "start" | "next" | "take" | "accept" | "finish";
 }
 
 let works = 0;
@@ -115,10 +115,13 @@ class TestWork implements Work {
   accept(): boolean {
     if (this.#options.throwIn === "accept") throw new HimapError("ERR_INVALID_ARG", "accept");
     assert.is(this.ends.length, 0, "nothing comes after the end");
-    if (this.tokens < this.#steps) return false;
+    return this.tokens >= this.#steps;
+  }
+
+  finish(): void {
+    if (this.#options.throwIn === "finish") throw new RangeError("finish");
     this.ends.push("done");
     this.#end();
-    return true;
   }
 
   fail(error: HimapError): void {
@@ -347,8 +350,8 @@ test("a preparation that fails ends its work, typed", async () => {
 
 test("what a work throws while it runs ends that work alone", async () => {
   const { runner } = create();
-  const expected = { measure: "ERR_TOO_LARGE", start: "ERR_INTERNAL", next: "ERR_INTERNAL", take: "ERR_BAD_CHECKPOINT", accept: "ERR_INVALID_ARG" };
-  for (const throwIn of ["measure", "start", "next", "take", "accept"] as const) {
+  const expected = { measure: "ERR_TOO_LARGE", start: "ERR_INTERNAL", next: "ERR_INTERNAL", take: "ERR_BAD_CHECKPOINT", accept: "ERR_INVALID_ARG", finish: "ERR_INTERNAL" };
+  for (const throwIn of ["measure", "start", "next", "take", "accept", "finish"] as const) {
     const [bad, good] = [new TestWork({ throwIn }), new TestWork()];
     runner.submit(bad);
     runner.submit(good);
