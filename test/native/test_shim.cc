@@ -127,7 +127,7 @@ TEST("a study, and what cannot be had") {
   CHECK(same(results[0], step(*engine, {sequence})[0]));
 }
 
-/** Prompts that go on beside each other, rows that join and leave, pictures one and two at a time; what came out. */
+/** Prompts that go on beside each other, rows that join and leave; what came out. */
 std::vector<StepResult> busy_day(Engine& engine) {
   std::vector<StepResult> all;
   const auto take = [&](std::vector<StepSequence> sequences) {
@@ -163,6 +163,39 @@ TEST("graphs: the bits are those of no graphs, where a driver refuses them too")
   CHECK_EQ(on->decode_graphs().refused + on->vision_graphs().refused, 0);
   CHECK(refused->decode_graphs().refused >= 3 && refused->vision_graphs().refused == 1);
   CHECK_EQ(refused->decode_graphs().recorded + refused->decode_graphs().replayed, 0);
+}
+
+TEST("pictures have the same features alone and together, with one between them that is given") {
+  const std::unique_ptr<Engine> engine = open_engine(1);
+  static uint64_t ticket = 1'000'000;
+  const auto features_of = [&](std::vector<StepImage> images) {
+    StepInput input;
+    input.images = std::move(images);
+    return std::move(engine->step(input, ++ticket).images);
+  };
+  std::vector<StepImage> images(4);
+  for (size_t i = 0; i < images.size(); ++i) {
+    images[i].return_features = true;
+    if (i == 1) {
+      images[i].features.assign(static_cast<size_t>(kTinyImageTokens * kTinyHidden), 0.5f);
+      continue;
+    }
+    images[i].return_vision = true;
+    images[i].pixels = tiny_pixels();
+    for (float& value : images[i].pixels) value *= static_cast<float>(i + 1) / 4;
+  }
+  std::vector<StepImageResult> alone;
+  for (const StepImage& image : images) alone.push_back(features_of({image})[0]);
+  CHECK(alone[0].features != alone[2].features);
+  for (int32_t again = 0; again < 3; ++again) {  // directly, recorded, replayed
+    const std::vector<StepImageResult> together = features_of(images);
+    for (size_t i = 0; i < images.size(); ++i) {
+      CHECK(together[i].features == alone[i].features);
+      CHECK(together[i].vision == alone[i].vision);
+    }
+  }
+  CHECK_EQ(engine->vision_graphs().recorded, 2);  // of one picture, and of three
+  CHECK_EQ(engine->vision_graphs().replayed, 2);
 }
 
 /** A gather of one row on the machine's backend, as something to record. */
