@@ -18,12 +18,12 @@ export function noBinary(file: string | undefined, cause: unknown): HimapError {
   );
 }
 
-function hintFor(file: string | undefined, { code, message }: NodeJS.ErrnoException): string {
+function hintFor(file: string | undefined, { code, message, ...cause }: NodeJS.ErrnoException & { resource?: string }): string {
   if (code === "ERR_DLOPEN_DISABLED") {
     return "Node was started with --no-addons, or with the permission model (--permission) and without --allow-addons";
   }
-  if (process.permission && !process.permission.has("fs.read", packageRoot)) {
-    return `the permission model keeps this package from being read: start Node with --allow-fs-read=${packageRoot} and --allow-addons`;
+  if (code === "ERR_ACCESS_DENIED" || (process.permission && !process.permission.has("fs.read", packageRoot))) {
+    return `the permission model keeps a file from being read: start Node with --allow-fs-read=${cause.resource ?? packageRoot} and --allow-addons`;
   }
   if (process.platform !== "linux") {
     return `himap runs on Linux (${published.join(", ")}): use a Linux container${process.platform === "win32" ? " or WSL" : ""}`;

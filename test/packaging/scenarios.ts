@@ -78,9 +78,12 @@ export function permissions(table: Table, area: string, project: LazyProject, ma
     expect(text !== undefined, "an answer", failure);
     return text!;
   });
+  table.run(area, "permission, package's folder alone", () =>
+    expectNoBinary(failureOf(project(), [permission, `--allow-fs-read=${project().folder}/*`, "--allow-addons"]), /linux-x64/, /--allow-fs-read=\/etc\/alpine-release/));
   table.run(area, "permission, checkpoint unreadable", () => {
     const outside = path.resolve(project().folder, "..", "elsewhere");
-    const failure = failureOf(project(), [permission, `--allow-fs-read=${project().folder}/*`, "--allow-addons"], ["{}", outside]);
+    const allowed = [`${project().folder}/*`, "/etc/alpine-release"].map((where) => `--allow-fs-read=${where}`);
+    const failure = failureOf(project(), [permission, ...allowed, "--allow-addons"], ["{}", outside]);
     expect(failure.typed === true && failure.code === "ERR_INVALID_ARG", "a HimapError ERR_INVALID_ARG", failure);
     expect(/ERR_ACCESS_DENIED/.test(failure.message), "the reason ERR_ACCESS_DENIED", failure.message);
     return failure.message.slice(-60);
