@@ -33,7 +33,7 @@ export class Table {
       const { message, stack } = error as Error;
       row.result = error instanceof Skip ? "skip" : "FAIL";
       row.note = message.split("\n", 1)[0]!;
-      if (row.result === "FAIL") details = `${message}\n${stack}`.replace(/^/gm, "     ");
+      if (row.result === "FAIL") details = (stack ?? message).replace(/^/gm, "     ");
     }
     row.seconds = (performance.now() - started) / 1000;
     this.rows.push(row);
