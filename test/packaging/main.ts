@@ -1,13 +1,13 @@
 /**
  * The tarball as users get it: what it holds, how it installs (each npm with each Node that it supports, four ways), and
  * what the installed package does. Every install answers questions for real.
- *   npm run test:packaging -- [WORD ...]
+ *   npm run test:packaging -- [WORD ...] [--prebuilds FOLDER]
  * Words choose the cases whose area or name holds one of them. Node programs and versions of npm are fetched once, to
  * build/packaging. Without prebuilds/ (npm run prebuilds) the binaries are this checkout's own. Closes with
  * `N passed, N failed, N skipped`.
  */
 
-import { existsSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
@@ -23,13 +23,13 @@ import { damaged, entries, examples, nothingFits, permissions } from "./scenario
 import { expect, Table } from "./table.js";
 import { combinations, tools, type NodeMajor } from "./tools.js";
 
-const { positionals: words } = parseArgs({ allowPositionals: true });
+const { positionals: words, values } = parseArgs({ allowPositionals: true, options: { prebuilds: { type: "string", default: "prebuilds" } } });
 const table = new Table((name) => words.length === 0 || words.some((word) => name.includes(word)));
-const work = path.join(toolFolder, "work");
-rmSync(work, { recursive: true, force: true });
+// Of this run alone, so that two may go on side by side.
+const work = path.join(toolFolder, `work-${process.pid}`);
 mkdirSync(work, { recursive: true });
 
-const published = path.join(root, "prebuilds");
+const published = path.resolve(root, values.prebuilds);
 const hasPrebuilds = existsSync(path.join(published, "linux-x64"));
 if (!hasPrebuilds) console.log("NOTE: prebuilds/ is not there (npm run prebuilds): packed with this checkout's own build, without linux-arm64 and CUDA");
 const prebuilds = hasPrebuilds ? published : prebuildsOfCheckout(work);
@@ -84,6 +84,7 @@ for (const major of majors) {
 arm64(table, "linux-arm64, emulated", work, tarball.path, tools(12, 24), majors);
 
 expect(table.rows.length > 0, "cases of these names", words.join(" "));
-console.log(`\n${(statSync(tarball.path).size / 1e6).toFixed(2)} MB: ${tarball.path}`);
+rmSync(work, { recursive: true, force: true });
+console.log(`\n${path.basename(tarball.path)}, ${(tarball.size / 1e6).toFixed(2)} MB`);
 console.log(table.summary);
 process.exitCode = table.count("FAIL") > 0 ? 1 : 0;
