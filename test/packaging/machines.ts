@@ -83,7 +83,7 @@ function nativeTests(table: Table, area: string): void {
 
 /** @returns the folder of the programs */
 function buildTests(stage: string, compiler: string, programs: readonly string[]): string {
-  for (const source of ["CMakeLists.txt", "package.json", "native", "kernels", "scripts/build", "test/native", "test/golden", "bench/native"]) {
+  for (const source of ["CMakeLists.txt", "package.json", "native", "kernels", "scripts/build", "test/native", "test/golden", "bench/native", "bench/cuda"]) {
     copyChanged(path.join(root, source), path.join(stage, source));
   }
   const env = process.env;

@@ -15,12 +15,12 @@ export type NpmMajor = keyof typeof npmVersions;
 export const combinations: readonly (readonly [NpmMajor, NodeMajor])[] = [[11, 20], [11, 22], [11, 24], [11, 26], [12, 22], [12, 24], [12, 26]];
 
 /** Installs `name@version` in a folder of its own unless it is there, and says where it lies. */
-function fetchPackage(name: string, version: string): string {
+function fetchPackage(name: string, version: string, ...args: string[]): string {
   const folder = path.join(toolFolder, `${name}-${version}`);
   const inside = path.join(folder, "node_modules", name);
   if (existsSync(inside)) return inside;
   mkdirSync(folder, { recursive: true });
-  runWell("npm", ["install", "--prefix", folder, "--ignore-scripts", "--no-save", `${name}@${version}`], {
+  runWell("npm", ["install", "--prefix", folder, "--ignore-scripts", "--no-save", ...args, `${name}@${version}`], {
     cwd: folder, env: cleanEnvironment(process.env.PATH ?? ""),
   });
   return inside;
@@ -28,7 +28,7 @@ function fetchPackage(name: string, version: string): string {
 
 /** The Node program of a version, for x86-64 or arm64. */
 export function nodeProgram(major: NodeMajor, arch: "x64" | "arm64" = "x64"): string {
-  return path.join(fetchPackage(`node-linux-${arch}`, nodeVersions[major]), "bin", "node");
+  return path.join(fetchPackage(`node-linux-${arch}`, nodeVersions[major], ...(arch === process.arch ? [] : ["--force"])), "bin", "node");
 }
 
 export interface Tools {
