@@ -36,7 +36,8 @@ void check_image(const Must& must, const StepImage& image, const ModelConfig& co
   const auto has = [](const std::vector<float>& values) { return static_cast<int64_t>(values.size()); };
   must(image.pixels.empty() != image.features.empty(), "expected either pixels or features");
   must(image.pixels.empty() || has(image.pixels) == pixels, "pixels must have ", pixels, " values; got ", has(image.pixels));
-  must(image.features.empty() || has(image.features) == features, "features must have ", features, " values; got ", has(image.features));
+  must(image.features.empty() || has(image.features) == features,
+       "features must have ", features, " values; got ", has(image.features));
   must(!image.return_vision || !image.pixels.empty(), "the tower's output can only be returned for pixels");
 }
 
@@ -47,7 +48,8 @@ void check_rows(const Must& must, const StepSequence& sequence, int64_t images, 
   must(static_cast<int64_t>(sequence.positions.size()) == rows, "positions must have as many values as ids");
   must(sequence.burst >= 1, "burst must be positive; got ", sequence.burst);
   for (const int32_t position : sequence.positions) {
-    must(position >= 0 && position + sequence.burst <= config.max_positions, "positions must lie below ", config.max_positions, "; got ", position);
+    must(position >= 0 && position + sequence.burst <= config.max_positions,
+         "positions must lie below ", config.max_positions, "; got ", position);
   }
   must(prefill || (sequence.spans.empty() && sequence.cuts.empty() && !sequence.study), "a decode row has no spans, cuts or study");
 
@@ -73,7 +75,8 @@ void check_cuts(const Must& must, const StepSequence& sequence, const std::vecto
     const StepCut& cut = sequence.cuts[c];
     const int64_t alive = stages[c].image_tokens;
     must(!cut.ranked || cut.before > 0, "before layer 0 there is no attention to rank by");
-    must(cut.weights.empty() || static_cast<int64_t>(cut.weights.size()) == sequence.image_rows(), "weights must have one value per image token");
+    must(cut.weights.empty() || static_cast<int64_t>(cut.weights.size()) == sequence.image_rows(),
+         "weights must have one value per image token");
     must(cut.ranked || static_cast<int64_t>(cut.ranks.size()) == cut.keep, "keptRanks must have as many values as are kept");
     int64_t previous = -1;
     for (const int32_t rank : cut.ranks) {
@@ -96,8 +99,8 @@ void check_pages(const Must& must, const StepSequence& sequence, const std::vect
     must(!prefill || own_layers == stages[s].end - stages[s].first, "a page table must cover the layers of its stage");
     const int64_t tokens = prefill ? stages[s].tokens + sequence.burst - 1 : stage.cached + sequence.burst;
     must(!prefill || stage.cached == 0, "a prompt starts with nothing cached");
-    must(stage.cached >= 0 && (own_layers == 0 || tokens <= stage.blocks * kPageTokens), "stage ", static_cast<int64_t>(s), " has room for ",
-         stage.blocks * kPageTokens, " tokens; ", tokens, " are needed");
+    must(stage.cached >= 0 && (own_layers == 0 || tokens <= stage.blocks * kPageTokens),
+         "stage ", static_cast<int64_t>(s), " has room for ", stage.blocks * kPageTokens, " tokens; ", tokens, " are needed");
     for (const int32_t page : stage.pages) must(page >= 0 && page < pages, "page ", page, " is not one of ", pages);
     covered += own_layers;
   }
@@ -106,11 +109,14 @@ void check_pages(const Must& must, const StepSequence& sequence, const std::vect
 
 void check_choice(const Must& must, const StepSequence& sequence, int64_t vocabulary) {
   const StepAdjust& adjust = sequence.adjust;
-  must(adjust.add.size() == adjust.tokens.size() && adjust.multiply.size() == adjust.tokens.size(), "adjust must have as many factors and terms as tokens");
+  must(adjust.add.size() == adjust.tokens.size() && adjust.multiply.size() == adjust.tokens.size(),
+       "adjust must have as many factors and terms as tokens");
   for (const int32_t token : adjust.tokens) must(token >= 0 && token < vocabulary, "adjust names token ", token);
-  must(sequence.allowed.empty() || static_cast<int64_t>(sequence.allowed.size()) == (vocabulary + 31) / 32, "allowed must have one bit per token");
+  must(sequence.allowed.empty() || static_cast<int64_t>(sequence.allowed.size()) == (vocabulary + 31) / 32,
+       "allowed must have one bit per token");
   const StepSampling& sampling = sequence.sampling;
-  must(sampling.temperature >= 0 && sampling.top_k >= 0 && sampling.top_p > 0 && sampling.min_p >= 0 && sampling.min_p <= 1, "sampling is out of range");
+  must(sampling.temperature >= 0 && sampling.top_k >= 0 && sampling.top_p > 0 && sampling.min_p >= 0 && sampling.min_p <= 1,
+       "sampling is out of range");
 }
 
 /** They may run in any order: what one writes no other touches. */

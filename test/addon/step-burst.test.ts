@@ -30,7 +30,10 @@ function elsewhere(): Pages {
 /** With pages for `newTokens` tokens behind each. */
 function prompts(pages: Pages, newTokens = 16): { sequences: StepSequence[]; images: StepImage[] } {
   return {
-    sequences: requests.map(([name, policy], i) => ({ ...prefill(bench, bench.prompt(name), bench.cuts(policy), pages, i, newTokens), sampling: samplingOf(i) })),
+    sequences: requests.map(([name, policy], i) => ({
+      ...prefill(bench, bench.prompt(name), bench.cuts(policy), pages, i, newTokens),
+      sampling: samplingOf(i),
+    })),
     images: requests.map(([name]) => ({ features: bench.prompt(name).features! })),
   };
 }
@@ -145,7 +148,10 @@ test("yield ends the running step at its next token and no other; what follows i
   });
 
   // The token that was left is chosen here, and the answer goes on.
-  const rows = sequences.map((sequence, i) => decode(bench, sequence, choose(ended[i]!.candidates.at(-1)!, sequence.sampling, sequence.ids.length + passes - 1), passes, 3));
+  const rows = sequences.map((sequence, i) => {
+    const id = choose(ended[i]!.candidates.at(-1)!, sequence.sampling, sequence.ids.length + passes - 1);
+    return decode(bench, sequence, id, passes, 3);
+  });
   const after = await engine.step({ images: [], sequences: rows });
   after.sequences.forEach(({ candidates }, i) => assert.equal(candidates.map((one) => bits([one])), expected[i]!.slice(passes)));
 });
@@ -153,7 +159,10 @@ test("yield ends the running step at its next token and no other; what follows i
 test("while JavaScript is busy the engine goes on: what it made meanwhile comes at once", async () => {
   const { sequences, images } = prompts(new Pages(), 1000);
   const told = new Told(3);
-  const burst = (length: number) => ({ images, sequences: sequences.map((sequence) => ({ ...sequence, burst: length, candidates: "last" as const })) });
+  const burst = (length: number) => ({
+    images,
+    sequences: sequences.map((sequence) => ({ ...sequence, burst: length, candidates: "last" as const })),
+  });
   const spent = ({ user, system }: NodeJS.CpuUsage): number => user + system;
   let before = process.cpuUsage();
   await engine.step(burst(20));

@@ -38,7 +38,12 @@ test("workers terminated in mid-burst, while tokens are on their way, leave the 
 });
 
 const child = (end: string): string => {
-  const sequences = prompts.map((prompt) => ({ ...prompt, ids: [...prompt.ids], positions: [...prompt.positions], stages: prompt.stages.map((stage) => ({ ...stage, pages: [...stage.pages] })) }));
+  const sequences = prompts.map((prompt) => ({
+    ...prompt,
+    ids: [...prompt.ids],
+    positions: [...prompt.positions],
+    stages: prompt.stages.map((stage) => ({ ...stage, pages: [...stage.pages] })),
+  }));
   return `import { createRequire } from "node:module";
     const native = createRequire(import.meta.url)(${JSON.stringify(job.path)});
     const job = ${JSON.stringify({ manifest: job.manifest, input: { images: [], sequences } })};
