@@ -66,6 +66,17 @@ test("requests are decoded while JavaScript is busy, and those that come meanwhi
   long.abort();
 });
 
+test("the pool's memory is taken as it is used, and by default the pool holds many prompts", async () => {
+  const large = await openPico({ memory: { kvBytes: 8e9 } });
+  assert.ok(large.info.memory.kvBytes > 7.9e9);
+  await large.generate(request(0).messages, { maxTokens: 4 });
+  assert.ok(process.memoryUsage().rss < 2e9);
+  await large.dispose();
+  const one = engine.plan({ images: 0, promptTokens: 2000, maxTokens: 48 });
+  assert.ok(one.fits && engine.info.memory.kvBytes >= one.kvBytes);
+  assert.ok(engine.info.memory.kvBytes <= 16 * one.kvBytes, "never more than maxBatch prompts of the full length");
+});
+
 test("30 random lives: each request ends once, no page is lost, answers are what they are alone", async () => {
   await learn(30);
   const life: Life = { requests: 0, outcomes: new Map() };

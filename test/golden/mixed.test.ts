@@ -10,7 +10,7 @@ function said({ timings: _, ...result }: Result): string {
   return JSON.stringify(result, (_key, value: unknown) => (ArrayBuffer.isView(value) ? Array.from(value as Float32Array) : value));
 }
 
-for (const name of ["mha", "gqa", "hd128"]) {
+for (const name of ["mha", "gqa", "hd128", "full576"]) {
   const test = suite(`golden ${name}, mixed`);
   const { folder, geometry, requests } = goldenRequests(name);
   let engine: Engine;
