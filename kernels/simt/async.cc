@@ -109,14 +109,18 @@ void Machine::mbarrier_wait(device::Mbarrier& barrier, uint32_t parity, device::
 
 void Machine::transfer(const Transfer& transfer) {
   if (config_.copies == CopyTiming::kEarly) return complete(transfer);
+  const TsanUnseen unseen;
   transfers_.push_back(transfer);
 }
 
 void Machine::complete(const Transfer& t) {
-  if (t.maybe_from) {
-    std::memcpy(t.to, t.maybe_from, t.bytes);
-  } else {
-    copy_box(t);
+  {
+    const TsanUnseen unseen;
+    if (t.maybe_from) {
+      std::memcpy(t.to, t.maybe_from, t.bytes);
+    } else {
+      copy_box(t);
+    }
   }
   Barrier value = load(*t.barrier);
   if (value.bytes() < static_cast<int32_t>(t.bytes)) {
@@ -138,8 +142,12 @@ bool Machine::complete_one() {
     random_ = random_ * 6364136223846793005u + 1442695040888963407u;
     at = static_cast<size_t>(random_ >> 33) % transfers_.size();
   }
-  const Transfer one = transfers_[at];
-  transfers_.erase(transfers_.begin() + static_cast<std::ptrdiff_t>(at));
+  Transfer one;
+  {
+    const TsanUnseen unseen;
+    one = transfers_[at];
+    transfers_.erase(transfers_.begin() + static_cast<std::ptrdiff_t>(at));
+  }
   complete(one);
   return true;
 }
@@ -151,6 +159,7 @@ bool Machine::complete_one() {
 void Machine::multiply(const Product& product) {
   const Wgmma& o = product.operands;
   const int32_t columns = o.n * 8;
+  const TsanUnseen unseen;
   if (!product_room_) product_room_ = std::make_unique<ProductRoom>();
   auto& [a, b, d] = *product_room_;
   unsigned char* shared = shared_bytes();
@@ -228,12 +237,14 @@ void Machine::wgmma(const Wgmma& lane, device::Place place) {
       fail("a matrix of a product is not in the block's shared memory", place);
     }
     if (config_.products == ProductTiming::kEarly) multiply(product);
+    const TsanUnseen unseen;
     group.open.push_back(product);
   });
 }
 
 void Machine::wgmma_commit(device::Place place) {
   meet_warpgroup("wgmma_commit", nullptr, place, [](Warpgroup& group) {
+    const TsanUnseen unseen;
     group.groups.push_back(std::move(group.open));
     group.open.clear();
   });
@@ -242,6 +253,7 @@ void Machine::wgmma_commit(device::Place place) {
 void Machine::wgmma_wait(size_t pending, device::Place place) {
   meet_warpgroup("wgmma_wait", nullptr, place, [&](Warpgroup& group) {
     if (!group.open.empty()) fail("products must be committed before they are waited for", place);
+    const TsanUnseen unseen;
     while (group.groups.size() > pending) {
       if (config_.products == ProductTiming::kLate) {
         for (const Product& product : group.groups.front()) multiply(product);

@@ -19,6 +19,10 @@ void __tsan_destroy_fiber(void* fiber);
 void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 void __tsan_acquire(void* sync);
 void __tsan_release(void* sync);
+void AnnotateIgnoreReadsBegin(const char* file, int line);
+void AnnotateIgnoreReadsEnd(const char* file, int line);
+void AnnotateIgnoreWritesBegin(const char* file, int line);
+void AnnotateIgnoreWritesEnd(const char* file, int line);
 }
 #endif
 
@@ -113,12 +117,22 @@ void context_entered([[maybe_unused]] Context* maybe_previous) {
 #ifdef HIMAP_SIMT_TSAN
 void tsan_release(void* sync) { __tsan_release(sync); }
 void tsan_acquire(void* sync) { __tsan_acquire(sync); }
+TsanUnseen::TsanUnseen() {
+  AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+  AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+}
+TsanUnseen::~TsanUnseen() {
+  AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+  AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+}
 void* tsan_create_fiber() { return __tsan_create_fiber(0); }
 void* tsan_current_fiber() { return __tsan_get_current_fiber(); }
 void tsan_destroy_fiber(void* fiber) { __tsan_destroy_fiber(fiber); }
 #else
 void tsan_release(void*) {}
 void tsan_acquire(void*) {}
+TsanUnseen::TsanUnseen() = default;
+TsanUnseen::~TsanUnseen() = default;
 void* tsan_create_fiber() { return nullptr; }
 void* tsan_current_fiber() { return nullptr; }
 void tsan_destroy_fiber(void*) {}

@@ -30,6 +30,15 @@ void context_entered(Context* maybe_previous);
 void tsan_release(void* sync);
 void tsan_acquire(void* sync);
 
+/** While one lives, ThreadSanitizer does not see this fiber's memory, in memcpy and operator new either. No switch meanwhile. */
+class TsanUnseen {
+ public:
+  TsanUnseen();
+  ~TsanUnseen();
+  TsanUnseen(const TsanUnseen&) = delete;
+  TsanUnseen& operator=(const TsanUnseen&) = delete;
+};
+
 void* tsan_create_fiber();
 void* tsan_current_fiber();
 void tsan_destroy_fiber(void* fiber);
