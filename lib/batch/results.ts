@@ -10,6 +10,8 @@ import { checkSame, headerLine, readHeader, readRecord, recordLine, type Header,
 
 const where = "--output";
 
+const suffix = ".new";
+
 /** Characters that are written at once when a file is replaced. */
 const replaceBy = 1 << 16;
 
@@ -34,6 +36,8 @@ export class Results {
   static async open(output: string, header: Header, retryFailed: boolean): Promise<Results> {
     let file = await LineFile.open(output, where);
     try {
+      // Left by a process that ended while it wrote the file anew: what counts is the file itself.
+      await unlink(await besideTarget(output)).catch(() => undefined);
       if (file.size === 0) {
         await file.close();
         await replace(output, [headerLine(header)]);
@@ -128,11 +132,14 @@ async function* linesWithout(file: LineFile, failed: ReadonlySet<string>): Async
   }
 }
 
+/** Where the file is written anew: beside the file itself, and not beside a link to it. */
+async function besideTarget(output: string): Promise<string> {
+  return (await realpath(output).catch(() => output)) + suffix;
+}
+
 /** Puts a file with these lines in the place of another at once: at no moment is there half of it. */
 async function replace(output: string, lines: Iterable<string> | AsyncIterable<string>): Promise<void> {
-  // The file itself is replaced and not a link to it.
-  const target = await realpath(output).catch(() => output);
-  const fresh = `${target}.new`;
+  const fresh = await besideTarget(output);
   try {
     const handle = await open(fresh, "w", 0o666);
     try {
@@ -148,7 +155,7 @@ async function replace(output: string, lines: Iterable<string> | AsyncIterable<s
     } finally {
       await handle.close();
     }
-    await rename(fresh, target);
+    await rename(fresh, fresh.slice(0, -suffix.length));
   } catch (cause) {
     await unlink(fresh).catch(() => undefined);
     throw cause instanceof HimapError ? cause : fileError(output, where, cause);

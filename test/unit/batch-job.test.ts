@@ -162,6 +162,14 @@ test("--retry-failed forgets failures and nothing else", () =>
     assert.not(existsSync(`${output}.new`));
   }));
 
+test("what a process left that ended while it wrote the file anew is taken away", () =>
+  withJob(["one"], async (input, output) => {
+    await work(input, output);
+    writeFileSync(`${output}.new`, "half of a fi");
+    assert.is((await work(input, output)).ended, 1);
+    assert.not(existsSync(`${output}.new`));
+  }));
+
 test("a link as output stays one", () =>
   withJob(["fail ERR_TIMEOUT"], async (input, output) => {
     writeFileSync(`${output}.real`, "");
