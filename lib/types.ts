@@ -467,7 +467,7 @@ export interface Engine extends AsyncDisposable {
    * @throws HimapError ERR_INVALID_ARG, ERR_DISPOSED
    */
   batch<K>(jobs: Iterable<Job<K>> | AsyncIterable<Job<K>>, options?: BatchOptions): Batch<K>;
-  /** One prefill, for study and tests. */
+  /** One prefill, for study and tests. Like `encodeImage`, it fails with ERR_TIMEOUT after an hour. */
   forward(input: string | Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult>;
   encodeImage(image: ImageInput, options?: { imageAspectRatio?: ImageAspectRatio; autoOrient?: boolean; signal?: AbortSignal }): Promise<ImageEmbedding>;
   /** Ids of a text, without BOS. Text never becomes a special token. */
