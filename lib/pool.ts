@@ -16,8 +16,8 @@ export interface Pool {
 
 /**
  * What was asked for; or the device's share of the memory that weights and workspace leave, at most what `maxBatch`
- * prompts of the model's full length take. On a CPU at least one of these: memory is taken as it is touched, so that a
- * pool larger than the memory of the moment harms nobody who does not fill it.
+ * prompts of the model's full length take. At least one of these on a CPU, where memory is taken as it is touched, so that a
+ * pool larger than the memory of the moment harms nobody who does not fill it, and on a device that does not say what it has.
  * @throws HimapError ERR_INVALID_ARG where not even one page for each layer was asked for
  */
 export function poolOf(
@@ -28,8 +28,9 @@ export function poolOf(
   const pageBytes = native.pageBytes(config.kvHeads, config.headDim, kvType);
   if (kvBytes === "auto") {
     const perPrompt = config.layers * Math.ceil(config.maxPositions / native.pageTokens);
-    const share = Math.floor(freeBytes(checkpoint, native, device) * kvShare[device] / pageBytes);
-    const least = device === "cpu" ? perPrompt : config.layers;
+    const free = freeBytes(checkpoint, native, device);
+    const share = Math.floor((free ?? 0) * kvShare[device] / pageBytes);
+    const least = device === "cpu" || free === undefined ? perPrompt : config.layers;
     return { kvType, pageBytes, poolPages: Math.max(least, Math.min(share, perPrompt * maxBatch)) };
   }
   const poolPages = Math.floor(kvBytes / pageBytes);
@@ -39,9 +40,10 @@ export function poolOf(
   throw new HimapError("ERR_INVALID_ARG", `load: ${phrase(expected, "memory.kvBytes", kvBytes)}`);
 }
 
-/** Bytes of the device that weights and the largest usual step leave; 0 where the device does not say what it has. */
-function freeBytes({ tensors, manifest }: Checkpoint, native: NativeModule, device: BackendName): number {
-  const free = native.deviceMemory(device)?.free ?? 0;
+/** Bytes of the device that weights and the largest usual step leave, where the device says what it has. */
+function freeBytes({ tensors, manifest }: Checkpoint, native: NativeModule, device: BackendName): number | undefined {
+  const free = native.deviceMemory(device)?.free;
+  if (free === undefined) return undefined;
   const weights = tensors.reduce((sum, { bytes }) => sum + bytes, 0);
   const { vectors, workspace } = native.memoryOf(manifest, limits.prefillRows, limits.stepImages);
   return Math.max(0, free - weights - vectors - workspace);

@@ -42,8 +42,8 @@ function openTerminal(): Terminal {
     process.once(name, () => {
       const reason = new Stop(exitCodes[name]);
       if (!draining || draining.signal.aborted) return stop.abort(reason);
+      listen(name); // first, as whoever reads of the drain may signal at once
       draining.abort(reason);
-      listen(name);
     });
   listen("SIGINT");
   listen("SIGTERM");

@@ -119,7 +119,7 @@ test("a heatmap that cannot be written fails, naming the option", async () => {
 
 test("a command line that cannot be understood: exit code 2, and where to find help", async () => {
   const cases: [args: string[], expected: RegExp][] = [
-    [["rum"], /expected one of run, demo, .* but received "rum"/],
+    [["rum"], /expected one of run, batch, demo, .* but received "rum"/],
     [["run", model], /expected MODEL IMAGE PROMPT/],
     [["run", model, picture, "x", "--jsn"], /did you mean "json"\?/],
     [["run", model, picture, "x", "--max-tokens", "many"], /expected a number for --max-tokens but received "many"/],
