@@ -35,7 +35,7 @@ TEST("the environment chooses the instruction set, and an unknown one is refused
   CHECK(std::string(reason).find("portable") != std::string::npos);
   CHECK(std::string(reason).find("sse9") != std::string::npos);
   CHECK(device == nullptr);
-  char detail[8];
+  char detail[16];
   CHECK_EQ(api.probe(reason, 5, detail, sizeof(detail)), static_cast<int32_t>(Code::ERR_INVALID_ARG));
   CHECK_EQ(std::strlen(reason), size_t{4});
   unsetenv("HIMAP_CPU");
