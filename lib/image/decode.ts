@@ -55,7 +55,7 @@ export async function decodeSource(source: PictureSource, options: DecodeOptions
 }
 
 /** @throws ERR_INVALID_ARG, ERR_TOO_LARGE */
-export function checkRaw(image: RawImage, maxPixels: number): RawImage {
+function checkRaw(image: RawImage, maxPixels: number): RawImage {
   const { pixels, width, height, channels } = image;
   for (const [name, value] of [
     ["width", width],
