@@ -40,6 +40,7 @@ need_card() {
 
 compile() {
   need cmake "install CMake 3.18 or newer"
+  need c++filt "install binutils"
   need nvcc "install the CUDA toolkit, 12.0 or newer, and put nvcc on the PATH"
   started=$(date +%s)
   mkdir -p "$build"
@@ -53,7 +54,7 @@ compile() {
   {
     "$build/kernels/simt/himap_kernel_shapes"
     find "$build" -name '*.ptxas' -path '*himap_kernels_on_card*' -exec cat {} +
-  } | awk -f scripts/ptxas-lint.awk
+  } | c++filt | awk -f scripts/ptxas-lint.awk
 }
 
 # One program under each tool, the three at once: nothing is timed.

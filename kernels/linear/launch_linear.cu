@@ -126,7 +126,11 @@ DeviceError launch_linear(const LinearLaunch& l, Stream stream) {
 DeviceError launch_repack(const RepackParams& params, Stream stream) {
   const int64_t chunks = params.rows * ceil_div(params.image.in, 8);
   return device::launch(device::repack_kernel,
-                        {.name = "repack", .grid = {static_cast<uint32_t>(ceil_div(chunks, 256))}, .threads = 256, .shared_bytes = 0, .stream = stream},
+                        {.name = "repack",
+                         .grid = {static_cast<uint32_t>(ceil_div(chunks, device::kRepackThreads))},
+                         .threads = device::kRepackThreads,
+                         .shared_bytes = 0,
+                         .stream = stream},
                         params);
 }
 

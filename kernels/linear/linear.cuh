@@ -229,10 +229,12 @@ HIMAP_KERNEL(Tile::kThreads, 1) linear_decode_kernel(HIMAP_PARAMS(LinearKernelPa
   linear_finish<Tile>(sums, p, out_tile, row_tile);
 }
 
+constexpr int32_t kRepackThreads = 256;
+
 /** One thread per eight columns of a part's row. */
-HIMAP_KERNEL(256, 1) repack_kernel(HIMAP_PARAMS(RepackParams) p) {
+HIMAP_KERNEL(kRepackThreads, 1) repack_kernel(HIMAP_PARAMS(RepackParams) p) {
   const int64_t chunks = (p.image.in + 7) / 8;
-  const int64_t index = int64_t{block_x()} * 256 + thread_id();
+  const int64_t index = int64_t{block_x()} * kRepackThreads + thread_id();
   if (index < p.rows * chunks) repack_chunk(p, index / chunks, index % chunks * 8);
 }
 

@@ -136,7 +136,7 @@ test("scripts/cuda.sh all: one build, tests, sanitizer, bench, with stand-ins fo
     symlinkSync(path.join(programs, "cublaslt_twin.so"), path.join(folder, "site/nvidia/cu13/lib/libcublasLt.so.13"));
     script("build/card-tests/test_broken", "echo ran broken");
     script("build/card-tests/test_wrappers", "echo ran wrappers");
-    script("build/kernels/simt/himap_kernel_shapes", "echo shape f 128 1024");
+    script("build/kernels/simt/himap_kernel_shapes", "echo shape 128 1024 f");
     script("build/himap_bench_cuda", `exec '${programs}/bench_cuda_on_host' --tiny --backend shim --library '${programs}' "$@"`);
     mkdirSync(path.join(folder, "build/himap_kernels_on_card"));
     writeFileSync(path.join(folder, "build/himap_kernels_on_card/one.ptxas"),
