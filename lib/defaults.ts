@@ -82,9 +82,9 @@ export const limits = {
   resultLineBytes: 64_000_000,
   /** UTF-16 units of an item's id. */
   idCharacters: 1024,
-  /** Requests whose pictures may be read, or lie decoded, while they wait for the engine. */
+  /** Pictures that may be read, or lie decoded, while their requests wait for the engine; and as many requests without any. */
   preparedAhead: 32,
-  /** Prefill rows of one step, beyond its first prompt, and images that pass the vision tower, beyond those of the first. */
+  /** Prefill rows of one step, and images that pass the vision tower in it; the step's first prompt may have more of either. */
   prefillRows: 2048,
   stepImages: 8,
   /** Requests that may go past one for which there is no room yet. */

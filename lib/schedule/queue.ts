@@ -51,9 +51,10 @@ export class Queue implements Iterable<Entry> {
     this.#entries.splice(low, 0, entry);
   }
 
-  delete(entry: Entry): void {
+  /** True where it was there. */
+  delete(entry: Entry): boolean {
     const at = this.#entries.indexOf(entry);
-    if (at >= 0) this.#entries.splice(at, 1);
+    return at >= 0 && this.#entries.splice(at, 1).length > 0;
   }
 
   shift(): Entry | undefined {

@@ -389,6 +389,30 @@ test("a work that the pool can never hold ends, and does not block", async () =>
   assert.equal([bad.code, good.code], ["ERR_INTERNAL", "done"]);
 });
 
+test("requests without pictures go past pictures that never come, and pictures are counted one by one", async () => {
+  const { runner } = create();
+  let begun = 0;
+  const stalled = Array.from({ length: limits.preparedAhead }, () => new TestWork({
+    images: 2,
+    prepare: () => {
+      begun += 1;
+      return new Promise(() => undefined);
+    },
+  }));
+  for (const work of stalled) runner.submit(work);
+  const text = new TestWork();
+  runner.submit(text);
+  await text.ended;
+  assert.is(text.code, "done");
+  assert.is(begun, limits.preparedAhead / 2);
+  for (const work of stalled) runner.cancel(work, aborted());
+  const large = new TestWork({ images: limits.preparedAhead + 1 });
+  runner.submit(large);
+  await large.ended;
+  assert.is(large.code, "done");
+  assert.equal({ ...runner.state, pages: 0 }, { waiting: 0, preparing: 0, ready: 0, running: 0, sequences: 0, pagesInUse: 0, pages: 0 });
+});
+
 test("cancelled at each place: waiting, preparing, ready, running, ended", async () => {
   const { runner, engine } = create({ delay: () => 30 }, { maxBatch: 1 });
   const running = new TestWork();
