@@ -433,7 +433,10 @@ export interface Plan {
 export interface ModelInfo {
   folder: string;
   family: string;
-  /** Identity of config, weights index and package version: what an embedding or a resumed job must match. */
+  /**
+   * Identity of the configuration files, the vocabulary, the weights (names, shapes and 4 KiB of each tensor) and the package's
+   * version: what an embedding or a resumed job must match.
+   */
   fingerprint: string;
   layers: number;
   hidden: number;

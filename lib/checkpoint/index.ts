@@ -1,15 +1,14 @@
 /** A checkpoint folder as it is published -> the one description that everything else works from. */
 
-import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
 import path from "node:path";
 
 import { llava } from "../families/llava.js";
-import { packageVersion } from "../package.js";
 import { throwIfAborted } from "./abort.js";
 import { readConfig } from "./config.js";
 import { fault } from "./fault.js";
 import { readJsonFile } from "./files.js";
+import { fingerprintOf } from "./fingerprint.js";
 import type { JsonObject } from "./json.js";
 import { writeManifest } from "./manifest.js";
 import { isOriginal, towerConfigFile } from "./original.js";
@@ -20,13 +19,6 @@ import type { Checkpoint, TensorEntry } from "./types.js";
 
 export type { Checkpoint, ModelConfig, TensorEntry, WeightType } from "./types.js";
 
-/** SHA-256 over parts framed by their lengths, so that no two lists of parts give the same bytes. */
-function hash(parts: (Uint8Array | string)[]): string {
-  const digest = createHash("sha256");
-  for (const part of parts) digest.update(`${Buffer.byteLength(part)}:`).update(part);
-  return digest.digest("hex");
-}
-
 async function checkFolder(folder: string): Promise<void> {
   const found = await stat(folder).catch((cause: NodeJS.ErrnoException) => {
     return fault("ERR_INVALID_ARG", folder, "a checkpoint folder", "folder", cause.code ?? cause.message, { cause });
@@ -35,18 +27,19 @@ async function checkFolder(folder: string): Promise<void> {
 }
 
 /** The processor's settings: a file of their own, or, as newer versions save them, a part of processor_config.json. */
-async function readProcessor(folder: string): Promise<{ object: JsonObject | undefined; file: string }> {
+async function readProcessor(folder: string): Promise<{ object: JsonObject | undefined; file: string; text?: Uint8Array | undefined }> {
   const file = "preprocessor_config.json";
   const own = await readJsonFile(folder, file);
-  if (own !== undefined) return { object: own.object, file };
+  if (own !== undefined) return { ...own, file };
   const shared = "processor_config.json";
-  const nested = (await readJsonFile(folder, shared))?.object.get("image_processor");
-  return nested instanceof Map ? { object: nested, file: `${shared}, image_processor` } : { object: undefined, file };
+  const found = await readJsonFile(folder, shared);
+  const nested = found?.object.get("image_processor");
+  return nested instanceof Map ? { object: nested, file: `${shared}, image_processor`, text: found?.text } : { object: undefined, file };
 }
 
 /**
  * Opens a LLaVA checkpoint, in the Hugging Face layout or converted from the original one: reads config and headers, checks
- * all of them against each other, and says where each tensor lies. No weight is read.
+ * all of them against each other, and says where each tensor lies. Of the weights only what the fingerprint wants is read.
  *
  * @param folder The folder as it is published; files may be links, as in the Hub's cache.
  * @throws HimapError
@@ -92,12 +85,13 @@ export async function openCheckpoint(folder: string, options: { signal?: AbortSi
     tokens: facts.tokens,
     preprocessing: { ...preprocessing, imageAspectRatio: facts.imageAspectRatio ?? preprocessing.imageAspectRatio },
     template: llava.templates[facts.layout],
-    fingerprint: hash([
-      packageVersion,
-      config.text,
-      ...(tower ? [tower.text] : []),
-      ...weights.flatMap(({ name, header }) => [name, header]),
-    ]),
+    fingerprint: await fingerprintOf({
+      folder,
+      configurations: [config, generation, tower, processor].flatMap((file) => file?.text ?? []),
+      weights,
+      tensors,
+      signal,
+    }),
   };
 }
 

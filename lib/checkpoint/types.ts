@@ -63,6 +63,6 @@ export interface Checkpoint {
   tokens: { bos: number; eos: number; image?: number };
   preprocessing: { imageAspectRatio: ImageAspectRatio; mean: [number, number, number]; std: [number, number, number] };
   template: TemplateName;
-  /** SHA-256 over config.json, every safetensors header and the package version, hexadecimal. */
+  /** What tells this model from others (fingerprint.ts), hexadecimal. */
   fingerprint: string;
 }

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync } from "node:fs";
+import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -242,6 +242,27 @@ test("the fingerprint is the same for the same files, and another for others", a
   assert.is((await openTiny(() => {})).fingerprint, first);
   assert.is.not((await openTiny((tiny) => (tiny.config.text_config.rms_norm_eps = 1e-6))).fingerprint, first);
   assert.is.not((await openTiny((tiny) => tiny.rename((name) => `${name}`.replace("vision_model.", "")))).fingerprint, first);
+  assert.is.not((await openTiny((tiny) => (tiny.generation!["eos_token_id"] = 3))).fingerprint, first);
+  assert.is.not((await openTiny((tiny) => (tiny.processor!["image_std"] = [0.5, 0.5, 0.5]))).fingerprint, first);
+  await withFolder(async (folder) => {
+    new TinyCheckpoint().write(folder);
+    const seen = new Set([first]);
+    const isNew = async (): Promise<void> => {
+      const { fingerprint } = await openCheckpoint(folder);
+      assert.not.ok(seen.has(fingerprint));
+      seen.add(fingerprint);
+    };
+    const { fingerprint, tensors } = await openCheckpoint(folder);
+    assert.is(fingerprint, first);
+    // Another fine-tune: the same header, other weights.
+    const file = path.join(folder, "model.safetensors");
+    const bytes = readFileSync(file);
+    bytes[tensors[0]!.offset + tensors[0]!.bytes / 2]! ^= 1;
+    writeFileSync(file, bytes);
+    await isNew();
+    writeFileSync(path.join(folder, "tokenizer.json"), "{}");
+    await isNew();
+  });
 });
 
 test("an aborted signal ends the opening with its reason", async () => {
