@@ -21,7 +21,7 @@ import { metricsText } from "./stats/prometheus.js";
 import { Recorder } from "./stats/recorder.js";
 import type {
   Batch, BatchOptions, Engine, EngineStats, ForwardInput, ForwardOptions, ForwardResult, GenerateOptions, Generation,
-  ImageEmbedding, ImageInput, Job, Message, ModelInfo, Plan, PlanJob,
+  ImageEmbedding, ImageInput, Job, Message, ModelInfo, PartialResult, Plan, PlanJob,
 } from "./types.js";
 import { abortedError, timeoutError, watch } from "./watch.js";
 
@@ -80,7 +80,7 @@ export class ModelEngine implements Engine {
         controls.fail(site.mark(error));
       },
     };
-    const end = (makeError: (partial: unknown) => HimapError): void => {
+    const end = (makeError: (partial: PartialResult | undefined) => HimapError): void => {
       if (answer) this.#runner.cancel(answer, makeError(answer.partial()));
     };
     try {

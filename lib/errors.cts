@@ -1,6 +1,8 @@
 // The one error class and the one list of codes, in CommonJS so that both entries of the package share them and
 // `instanceof` holds across `import` and `require`. native/core/status.h has the same list; a test compares them.
 
+import type { PartialResult } from "./types.js" with { "resolution-mode": "import" };
+
 /** Every code that a `HimapError` can carry, and whether the same call may succeed later. */
 export const errorCodes = {
   /** An argument is outside what is documented. */
@@ -51,7 +53,7 @@ export interface HimapErrorOptions {
   /** Every fault found, when several were found together. */
   faults?: readonly string[] | undefined;
   /** What was generated before the request ended. */
-  partial?: unknown;
+  partial?: PartialResult | undefined;
 }
 
 /**
@@ -66,8 +68,8 @@ export class HimapError extends Error {
   declare readonly hint?: string;
   /** Every fault found, when several were found together. */
   declare readonly faults?: readonly string[];
-  /** With ERR_ABORTED and ERR_TIMEOUT: the `Result`, without `finishReason`, of what was generated before the end. */
-  declare readonly partial?: unknown;
+  /** With ERR_ABORTED and ERR_TIMEOUT of `generate`: what was generated before the end, if anything was. */
+  declare readonly partial?: PartialResult;
 
   constructor(code: ErrorCode, message: string, options: HimapErrorOptions = {}) {
     super(message, "cause" in options ? { cause: options.cause } : undefined);

@@ -6,12 +6,7 @@ import type { GenerateRequest } from "./request/generate.js";
 import type { AnswerState } from "./schedule/answer.js";
 import type { NativeStage } from "./binding/native.js";
 import type { Sample } from "./schedule/sample.js";
-import type { FinishReason, Result, SampleResult, Stage } from "./types.js";
-
-/** A result on its way: without the reasons of those answers that have not ended. */
-export type PartialResult = Omit<Result, "finishReason" | "samples"> & {
-  samples?: (Omit<SampleResult, "finishReason"> & { finishReason?: FinishReason })[];
-};
+import type { PartialResult, Result, SampleResult, Stage } from "./types.js";
 
 export function partialResult(model: Model, request: GenerateRequest, state: AnswerState): PartialResult {
   const { prompt, demand, pictures, cuts, samples, timings } = state;

@@ -114,8 +114,11 @@ export interface LoadOptions {
   pruning?: Pruning;
   /** Largest picture accepted, in pixels, before it is decoded. Default 64,000,000. */
   maxPixels?: number;
+  /** Called as weights are read. Default: nobody is told. */
   onProgress?: (progress: LoadProgress) => void;
+  /** Ends the loading with ERR_ABORTED, and leaves nothing behind. */
   signal?: AbortSignal;
+  /** Gets what an operator may want to know, such as why a better device was passed over. Default: nobody is told. */
   logger?: (level: "debug" | "info" | "warn" | "error", message: string) => void;
 }
 
@@ -165,20 +168,26 @@ export interface GenerateOptions {
   presencePenalty?: number;
   /** Subtracted per occurrence from the logits of tokens already answered, -100 to 100. Default 0. */
   frequencyPenalty?: number;
-  /** Added to the logits of given ids, -10,000 to 10,000 each; -Infinity forbids one. */
+  /** Added to the logits of given ids, -10,000 to 10,000 each; -Infinity forbids one. At most 4,096 ids. Default: none. */
   logitBias?: Record<number, number>;
-  /** Texts that end the answer; they are not part of it, though their tokens are among `tokens`. */
+  /**
+   * Texts that end the answer; they are not part of it, though their tokens are among `tokens`. At most 64, of 1 to 1,024
+   * UTF-16 units. Default: none.
+   */
   stop?: string | string[];
-  /** Ids that end the answer, beside the model's own. */
+  /** Ids that end the answer, beside the model's own; at most 1,024. Default: none. */
   stopTokenIds?: number[];
   /** Return this many best alternatives with each token's log-probability, 0 to 64. Default: none. */
   logprobs?: number;
+  /** What is cut from the picture's tokens, and where. Default: the engine's, `none` unless `load` was told otherwise. */
   pruning?: Pruning;
+  /** How a picture becomes the square that the model sees. Default: the engine's. */
   imageAspectRatio?: ImageAspectRatio;
   /** Turn the picture as its EXIF orientation says. Default false, as the models were trained. */
   autoOrient?: boolean;
   /** Return the scores that each cut ranked. Default false. */
   scores?: boolean;
+  /** Ends the request with ERR_ABORTED: `cause` is its reason, `partial` what was generated before. */
   signal?: AbortSignal;
   /** Milliseconds from the call after which the request fails with ERR_TIMEOUT. Default 3,600,000, one hour. */
   timeoutMs?: number;
@@ -279,6 +288,11 @@ export interface Result {
   /** With `n` above 1: all answers, the first included. */
   samples?: SampleResult[];
 }
+
+/** A result on its way, `partial` of an error: without the reasons of those answers that have not ended. */
+export type PartialResult = Omit<Result, "finishReason" | "samples"> & {
+  samples?: (Omit<SampleResult, "finishReason"> & { finishReason?: FinishReason })[];
+};
 
 /** A piece of the answer. */
 export interface Delta {
@@ -463,26 +477,49 @@ export interface ModelInfo {
 export interface Engine extends AsyncDisposable {
   readonly info: ModelInfo;
   readonly disposed: boolean;
-  /** Answers a conversation; a bare string is one user message without a picture. */
+  /**
+   * Answers a conversation; a bare string is one user message without a picture. Never throws: the generation rejects, or
+   * throws where it is iterated.
+   * @throws HimapError, by way of the generation: ERR_INVALID_ARG; ERR_CONTEXT_OVERFLOW for a prompt beyond the model's
+   *   positions; ERR_BAD_IMAGE, ERR_TOO_LARGE; ERR_QUEUE_FULL; ERR_TIMEOUT and ERR_ABORTED, with `partial`;
+   *   ERR_OUT_OF_MEMORY; ERR_DEVICE_LOST; ERR_DISPOSED
+   */
   generate(messages: string | Message[], options?: GenerateOptions): Generation;
   /**
    * Answers many conversations, taken from `jobs` as their outcomes are read (back-pressure).
    * @throws HimapError ERR_INVALID_ARG, ERR_DISPOSED
    */
   batch<K>(jobs: Iterable<Job<K>> | AsyncIterable<Job<K>>, options?: BatchOptions): Batch<K>;
-  /** One prefill, for study and tests. Like `encodeImage`, it fails with ERR_TIMEOUT after an hour. */
+  /**
+   * One prefill, for study and tests. Like `encodeImage`, it fails with ERR_TIMEOUT after an hour.
+   * @throws HimapError As `generate`, without `partial`.
+   */
   forward(input: string | Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult>;
+  /**
+   * A picture as the decoder sees it, to be asked about many times: `{ type: "image", image: { embedding } }`.
+   * @throws HimapError As `forward`.
+   */
   encodeImage(image: ImageInput, options?: { imageAspectRatio?: ImageAspectRatio; autoOrient?: boolean; signal?: AbortSignal }): Promise<ImageEmbedding>;
-  /** Ids of a text, without BOS. Text never becomes a special token. */
+  /**
+   * Ids of a text, without BOS. Text never becomes a special token.
+   * @throws HimapError ERR_INVALID_ARG, also beyond a million UTF-16 units; ERR_DISPOSED
+   */
   tokenize(text: string): Uint32Array;
+  /**
+   * The text of ids.
+   * @throws HimapError ERR_INVALID_ARG for what is no id of the vocabulary, ERR_DISPOSED
+   */
   detokenize(ids: ArrayLike<number>): string;
-  /** What a request would cost. */
+  /**
+   * What a request would cost: nothing is run.
+   * @throws HimapError ERR_INVALID_ARG, ERR_DISPOSED
+   */
   plan(job?: PlanJob): Plan;
   /** What stands where at this moment, and what has been done so far. Can be asked at any time, after `dispose` too. */
   stats(): EngineStats;
   /** The same, and histograms of times, as Prometheus scrapes it: `text/plain; version=0.0.4; charset=utf-8`. */
   metrics(): string;
-  /** Takes no more requests (they fail with ERR_DISPOSED) and resolves when those accepted have ended. `dispose` follows. */
+  /** Takes no more requests (they fail with ERR_DISPOSED) and resolves when those accepted have ended. Call `dispose` then. */
   drain(): Promise<void>;
   /** Ends everything with ERR_ABORTED (`cause` an ERR_DISPOSED), waits for the step under way, frees everything. Idempotent. */
   dispose(): Promise<void>;

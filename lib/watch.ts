@@ -4,12 +4,13 @@ import { setMaxListeners } from "node:events";
 
 import { systemClock, type Clock } from "./clock.js";
 import { HimapError } from "./errors.cjs";
+import type { PartialResult } from "./types.js";
 
-export function abortedError(what: string, reason: unknown, partial?: unknown): HimapError {
+export function abortedError(what: string, reason: unknown, partial?: PartialResult | undefined): HimapError {
   return new HimapError("ERR_ABORTED", `${what}: the request was aborted`, { cause: reason, partial });
 }
 
-export function timeoutError(what: string, timeoutMs: number, partial?: unknown): HimapError {
+export function timeoutError(what: string, timeoutMs: number, partial?: PartialResult | undefined): HimapError {
   return new HimapError("ERR_TIMEOUT", `${what}: the request took longer than its ${timeoutMs} ms`, { partial });
 }
 

@@ -10,8 +10,8 @@ import { checkCharacters, checkDemand, checkLength, demandOf, type Demand, type 
 import { renderPrompt, type Prompt } from "../prompt/index.js";
 import { compileCuts } from "../pruning/compile.js";
 import type { GenerateRequest } from "../request/generate.js";
-import { partialResult, wholeResult, type PartialResult } from "../result.js";
-import type { CutResult, Result } from "../types.js";
+import { partialResult, wholeResult } from "../result.js";
+import type { CutResult, PartialResult, Result } from "../types.js";
 import { firstPositions, forkCopies, packSpans, pageTables, sampleTables } from "./layout.js";
 import type { Lease } from "./pages.js";
 import { preparePictures, type Pictures } from "./pictures.js";

@@ -2,6 +2,7 @@
 
 import type { StepImage, StepOutput, StepResult, StepSequence, StepToken } from "../binding/native.js";
 import type { HimapError } from "../errors.cjs";
+import type { PartialResult } from "../types.js";
 import type { WorkFacts } from "./observer.js";
 import type { Lease } from "./pages.js";
 
@@ -57,5 +58,5 @@ export interface Work extends WorkFacts {
   /** It ends without a result. Called at most once, and never after `finish`. */
   fail(error: HimapError): void;
   /** What there is of the result; `undefined` where there is nothing yet. */
-  partial?(): unknown;
+  partial?(): PartialResult | undefined;
 }
