@@ -29,7 +29,14 @@ inline int32_t device_number(cudaDeviceAttr attribute) {
 
 inline int32_t multiprocessors() { return device_number(cudaDevAttrMultiProcessorCount); }
 
-inline bool has_sm90() { return device_number(cudaDevAttrComputeCapabilityMajor) == 9; }
+/** Whether the card and this build have Hopper's instructions: code for plain sm_90, or PTX for it, has none of them. */
+inline bool has_sm90() {
+#ifdef HIMAP_SM90A
+  return device_number(cudaDevAttrComputeCapabilityMajor) == 9;
+#else
+  return false;
+#endif
+}
 
 inline DeviceError make_tile_map(TileMap& map, const TileSource& source, int32_t box_rows) {
   using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
@@ -39,7 +46,11 @@ inline DeviceError make_tile_map(TileMap& map, const TileSource& source, int32_t
   static const Encode encode = [] {
     void* entry = nullptr;
     cudaDriverEntryPointQueryResult found;
+#if CUDART_VERSION >= 12050
     const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found);
+#else
+    const cudaError_t error = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &entry, cudaEnableDefault, &found);
+#endif
     return error == cudaSuccess && found == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(entry) : nullptr;
   }();
   if (!encode) return cudaErrorNotSupported;

@@ -63,7 +63,7 @@ HIMAP_DEVICE void prefill_fetch(typename Tile::T* to, const typename Tile::T* fr
   HIMAP_ROLLED
   for (int32_t r = first; r < Tile::kKeys; r += kRowsAtOnce, row += kRowsAtOnce * stride, to += kRowsAtOnce * Tile::kStride) {
     const bool there = r < rows && column < head_dim;
-    copy_async_16(to, row, there ? 16 : 0);  // of no bytes, nothing is read
+    copy_async_16(to, there ? row : from, there ? 16 : 0);  // of no bytes nothing is read, yet the address must be one
   }
 }
 

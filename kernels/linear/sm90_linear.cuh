@@ -201,6 +201,7 @@ HIMAP_KERNEL(Tile::kThreads, Tile::kBlocks) sm90_linear_kernel(HIMAP_PARAMS(Sm90
     RingPlace<Tile::kStages> place;
     for (int32_t index = block_x(); index < pieces; index += grid_x()) {
       const Sm90LinearPiece piece = sm90_linear_piece<Tile>(p, index);
+      sync_warp();  // wgmma is for whole warps, and lanes may come from the last piece's output one by one
       float sums[Tile::kN][4];
       sm90_linear_multiply<Tile>(sums, shared, place, piece.end - piece.begin, warpgroup);
       if constexpr (Tile::kMerges) {

@@ -62,7 +62,9 @@ Backend::Backend(const BackendApi& api, const DeviceOptions& options, std::chron
 
 void Backend::wait() {
   using Clock = std::chrono::steady_clock;
-  constexpr std::chrono::microseconds kSpin{200};  // as short as a decode step's last operation
+  // Long enough for a decode step of a large model on a card: a nap of 50 us takes twice that with the system's timer slack, and
+  // would end each of them late.
+  constexpr std::chrono::milliseconds kSpin{10};
   constexpr std::chrono::microseconds kNap{50};
   const Clock::time_point start = Clock::now();
   for (;;) {

@@ -8,7 +8,7 @@ Graphs::~Graphs() {
   for (auto& [key, entry] : entries_) drop(entry);
 }
 
-void Graphs::run(Key key, const Operations& operations, const std::function<void()>& check) {
+void Graphs::run(const Key& key, const Operations& operations, const std::function<void()>& check) {
   if (!backend_.info().graphs) return run_direct(operations, check);
   const auto found = entries_.find(key);
   if (found == entries_.end()) {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <utility>
+#include <vector>
 
 #include "native/backend/backend.h"
 
@@ -30,7 +30,7 @@ class Graphs {
   Graphs& operator=(const Graphs&) = delete;
   ~Graphs();
 
-  using Key = std::pair<int64_t, int64_t>;
+  using Key = std::vector<int64_t>;
   /** Gets what to call between operations. */
   using Operations = std::function<void(const std::function<void()>& between)>;
 
@@ -40,7 +40,7 @@ class Graphs {
    * second records. `check` is called between operations of a direct run and before a replay, and may throw.
    * Errors: what operations report when they run; a graph that cannot be made is counted and the key stays direct.
    */
-  void run(Key key, const Operations& operations, const std::function<void()>& check);
+  void run(const Key& key, const Operations& operations, const std::function<void()>& check);
 
   const GraphCounts& counts() const { return counts_; }
 

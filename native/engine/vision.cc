@@ -64,10 +64,12 @@ void Vision::encode_chunk(const std::vector<const StepImage*>& images, const std
   room(features_, n * tokens, config.hidden);
 
   const int64_t pixel_count = 3 * vision.image_size * vision.image_size;
-  std::vector<float> all_pixels;
-  all_pixels.reserve(static_cast<size_t>(n * pixel_count));
-  for (const StepImage* image : images) all_pixels.insert(all_pixels.end(), image->pixels.begin(), image->pixels.end());
-  pixels_.upload(all_pixels);
+  const size_t pixel_bytes = static_cast<size_t>(pixel_count) * sizeof(float);
+  auto* pixels = static_cast<float*>(pixels_.reserve(static_cast<size_t>(n) * pixel_bytes));
+  for (const StepImage* image : images) {
+    backend_.call(&BackendApi::upload, pixels, image->pixels.data(), pixel_bytes);
+    pixels += pixel_count;
+  }
   std::vector<int32_t> cu_rows;
   for (int64_t i = 0; i <= n; ++i) cu_rows.push_back(static_cast<int32_t>(i * per_image));
   cu_rows_.upload(cu_rows);
@@ -80,7 +82,7 @@ void Vision::encode_chunk(const std::vector<const StepImage*>& images, const std
     index_.upload(index);
   }
 
-  graphs_.run({n, 0}, [&](const std::function<void()>& between) { tower(n, between); }, check);
+  graphs_.run({n}, [&](const std::function<void()>& between) { tower(n, between); }, check);
 
   const Buffer& patches = vision.keep_class ? rows_ : patches_;
   for (int64_t i = 0; i < n; ++i) {

@@ -150,7 +150,7 @@ test("scripts/cuda.sh all: one build, tests, sanitizer, bench, with stand-ins fo
     });
     assert.is(status, 1, `${stdout}${stderr}`); // a race was found, and the bench ran all the same
     assert.ok(stdout.indexOf("ran wrappers") < stdout.indexOf("ran broken"), "the wrappers come first");
-    assert.match(stdout, /compute-sanitizer memcheck: clean\ncompute-sanitizer racecheck: clean\ncompute-sanitizer synccheck: not finished after 1[45]\d s/);
+    assert.match(stdout, /compute-sanitizer memcheck: clean\ncompute-sanitizer racecheck: clean\ncompute-sanitizer synccheck: not finished after \d+ s/);
     assert.match(stdout, /compute-sanitizer racecheck: faults\na race/);
     const calls = readFileSync(path.join(folder, "bin/cmake.calls"), "utf8");
     assert.match(calls, /-DHIMAP_CUDA_ARCHITECTURES=90a-real/);

@@ -15,6 +15,7 @@ token on the host: where the engine's times begin and end. Whatever fails is pri
 import argparse
 import contextlib
 import gc
+import os
 import signal
 import statistics
 import sys
@@ -78,14 +79,17 @@ class Rival:
                 self.model = LlavaForConditionalGeneration(config).eval()
         finally:
             torch.set_default_dtype(torch.float32)
-        self.keep = self.keep_last()
-
-    def keep_last(self):
-        """The argument that keeps the last row's logits only, by whichever name this version has for it."""
         import inspect
 
-        names = inspect.signature(self.model.forward).parameters
-        return {name: 1 for name in ("logits_to_keep", "num_logits_to_keep") if name in names}
+        self.arguments = inspect.signature(self.model.forward).parameters
+        # The last row's logits only, by whichever name this version has for it.
+        self.keep = {name: 1 for name in ("logits_to_keep", "num_logits_to_keep") if name in self.arguments}
+
+    def at(self, first, count):
+        """The argument that says where new tokens stand in the cache, for versions that do not ask the cache."""
+        if "cache_position" not in self.arguments:
+            return {}
+        return {"cache_position": self.torch.arange(first, first + count, device=self.device)}
 
     def synchronize(self):
         if self.device == "cuda":
@@ -120,19 +124,18 @@ class Rival:
 
     def decode(self, batch, cache, forward):
         """Milliseconds of a step; `cache` is empty."""
-        torch, cached = self.torch, self.shape["cached"]
+        cached = self.shape["cached"]
         at_once = max(1, ROWS_AT_ONCE // batch)
         for first in range(0, cached, at_once):
             count = min(at_once, cached - first)
-            where = torch.arange(first, first + count, device=self.device)
-            self.model(input_ids=self.ids(batch, count), past_key_values=cache, cache_position=where, use_cache=True, **self.keep)
+            self.model(input_ids=self.ids(batch, count), past_key_values=cache, use_cache=True, **self.at(first, count), **self.keep)
         token = self.ids(batch, 1)
         times = []
         for step in range(STEPS_WARM + STEPS_TIMED):
             self.synchronize()
             start = time.perf_counter()
-            where = torch.arange(cached + step, cached + step + 1, device=self.device)
-            out = forward(input_ids=token, past_key_values=cache, cache_position=where, use_cache=True, **self.keep)
+            where = self.at(cached + step, 1)
+            out = forward(input_ids=token, past_key_values=cache, use_cache=True, **where, **self.keep)
             token = out.logits[:, -1:].argmax(-1)
             token.tolist()
             times.append(1e3 * (time.perf_counter() - start))
@@ -168,6 +171,8 @@ def main():
         return options.seconds - (time.monotonic() - started)
 
     try:
+        # A cache that is concatenated anew each step asks for a little more each time: without this its allocator would be timed.
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
         import torch
         import transformers
 

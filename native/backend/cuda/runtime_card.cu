@@ -44,10 +44,17 @@ std::string probe_device(std::string& detail) {
 void device_memory(int64_t& free, int64_t& total) {
   size_t bytes_free = 0;
   size_t bytes = 0;
+  // What the pool keeps for the next allocation counts as taken by the driver, and is free to us.
+  cudaMemPool_t pool;
+  uint64_t reserved = 0;
+  uint64_t used = 0;
   cudaError_t error = cudaSetDevice(kDevice);
   if (error == cudaSuccess) error = cudaMemGetInfo(&bytes_free, &bytes);
+  if (error == cudaSuccess) error = cudaDeviceGetDefaultMemPool(&pool, kDevice);
+  if (error == cudaSuccess) error = cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved);
+  if (error == cudaSuccess) error = cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used);
   require(error == cudaSuccess, Code::ERR_INTERNAL, std::string("[memory] the card could not be asked: ") + cudaGetErrorString(error));
-  free = static_cast<int64_t>(bytes_free);
+  free = static_cast<int64_t>(bytes_free + (reserved - used));
   total = static_cast<int64_t>(bytes);
 }
 
@@ -64,15 +71,20 @@ void Runtime::check(device::DeviceError error, const char* where) {
 Runtime::Runtime() {
   check(cudaSetDevice(kDevice), "open");
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "open");
-  // Memory that was given back is kept for the next allocation: buffers grow in the middle of a step.
+  // Memory that was given back is kept for the next allocation, as buffers grow in the middle of a step; it goes back to the
+  // driver when an engine closes.
   cudaMemPool_t pool;
   check(cudaDeviceGetDefaultMemPool(&pool, kDevice), "open");
-  uint64_t kept = 1 << 30;
+  uint64_t kept = UINT64_MAX;
   check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept), "open");
 }
 
 Runtime::~Runtime() {
-  if (stream_) cudaStreamDestroy(stream_);
+  if (!stream_) return;
+  cudaStreamSynchronize(stream_);  // what is freed on it is free only then
+  cudaStreamDestroy(stream_);
+  cudaMemPool_t pool;
+  if (cudaDeviceGetDefaultMemPool(&pool, kDevice) == cudaSuccess) cudaMemPoolTrimTo(pool, 0);
 }
 
 void* Runtime::allocate(size_t bytes) {
