@@ -57,6 +57,20 @@ export function npx(project: Project, ...args: string[]): ReturnType<typeof runW
   return runWell(project.tools.node, [project.tools.npx, "himap", ...args], { cwd: project.folder, env: project.env });
 }
 
+/** What a CUDA library says that was opened and found no driver (native/backend/cuda/runtime_card.cu). */
+export const noDriver = "no NVIDIA driver was found on this machine";
+
+/**
+ * With the package's CUDA library: that it can be used, or was opened and misses the driver alone. One that cannot be opened
+ * is "off" as well, and nobody without a card would notice.
+ */
+export function expectCudaOpened({ devices }: DoctorReport): void {
+  const cuda = devices.find(({ name }) => name === "cuda");
+  expect(cuda?.usable === true || cuda?.reason === noDriver, `a CUDA library that is usable or says "${noDriver}"`, cuda ?? devices);
+}
+
+export const hasCuda = (project: Project): boolean => existsSync(path.join(packageOf(project), "prebuilds", "linux-x64", "libhimap-cuda.so"));
+
 /** The demo, from the binary that was prebuilt; says what it printed last. */
 export function checkDemo(project: Project): string {
   const picture = path.join(project.folder, "demo.png");
@@ -68,5 +82,6 @@ export function checkDemo(project: Project): string {
   const expected = path.join(packageOf(project), "prebuilds");
   expect(report.binary.path?.startsWith(expected) === true, `a binary in ${expected}`, report.binary);
   expect(!readdirSync(packageOf(project)).includes("build"), "nothing to be built", "build/");
+  if (hasCuda(project)) expectCudaOpened(report);
   return `${same![0]}; ${report.devices.map(({ name, usable, reason, detail }) => (usable ? `${name} ${detail}` : `${name} off: ${reason?.split("/").at(-1)}`)).join(", ")}`;
 }

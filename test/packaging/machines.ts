@@ -3,10 +3,11 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
 
+import type { DoctorReport } from "../../lib/types.js";
 import { run, runWell } from "../../scripts/command.js";
 import { root } from "../../scripts/prebuilds/check.js";
 import { hasRoot, runInRoot, whyNoRoot } from "../../scripts/prebuilds/debian-root.js";
-import { installProject, packageOf, type LazyProject, type Project } from "./install.js";
+import { expectCudaOpened, hasCuda, installProject, packageOf, type LazyProject, type Project } from "./install.js";
 import { toolFolder } from "./environment.js";
 import { expect, Skip, type Table } from "./table.js";
 import { nodeProgram, type NodeMajor, type Tools } from "./tools.js";
@@ -24,9 +25,11 @@ export function debian11(table: Table, area: string, project: LazyProject, major
       };
       const demo = runInRoot({ ...inside, command: [...program, "demo", "--out", "/tmp/demo.png"] });
       expect(demo.status === 0 && /of 8 answers are the same/.test(demo.output), "the demo's answers", demo.output);
-      const { output } = runInRoot({ ...inside, command: [...program, "doctor"] });
-      expect(output.includes("glibc 2.31"), "glibc 2.31", output);
-      return `glibc 2.31; ${/binary +(.*)/.exec(output)![1]}`;
+      const { output } = runInRoot({ ...inside, command: [...program, "doctor", "--json"] });
+      const report = JSON.parse(output) as DoctorReport;
+      expect(report.system.glibc === "2.31", "glibc 2.31", report.system);
+      if (hasCuda(project())) expectCudaOpened(report);
+      return `glibc 2.31; ${report.binary.path}`;
     });
   }
 }

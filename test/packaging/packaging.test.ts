@@ -3,7 +3,7 @@
  * with the Node and npm that run this.
  */
 
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -11,12 +11,13 @@ import { fileURLToPath } from "node:url";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 
+import type { DoctorReport } from "../../lib/types.js";
 import { runWell } from "../../scripts/command.js";
 import { checkPrebuilds } from "../../scripts/prebuilds/check.js";
 import { contentFaults, tarballBudget } from "../../scripts/release/contents.js";
 import { pack, type Tarball } from "../../scripts/release/pack.js";
 import { toolFolder } from "./environment.js";
-import { checkDemo, installProject, type Project } from "./install.js";
+import { checkDemo, expectCudaOpened, installProject, noDriver, type Project } from "./install.js";
 import { prebuildsOfCheckout } from "./checkout.js";
 import { runProgram } from "./scenarios.js";
 import { tools } from "./tools.js";
@@ -68,6 +69,19 @@ packaged("its entries answer too: import, require, and the static ones", () => {
     assert.is(status, 0, `${program}: ${output}`);
     assert.match(stdout, /^a red circle/, program);
   }
+});
+
+// This checkout's binaries have no CUDA library: the check that the long form makes of one is checked here.
+test("a CUDA library that cannot be opened is found", () => {
+  const source = readFileSync(path.join(root, "native", "backend", "cuda", "runtime_card.cu"), "utf8");
+  assert.ok(source.includes(`"${noDriver}"`), "the library says so in these words");
+  const report = (cuda?: { usable: boolean; reason?: string }): DoctorReport => ({ devices: cuda ? [{ name: "cuda", ...cuda }] : [] }) as unknown as DoctorReport;
+  expectCudaOpened(report({ usable: true }));
+  expectCudaOpened(report({ usable: false, reason: noDriver }));
+  for (const reason of ["[backend] libhimap-cuda.so: undefined symbol: cudaFree", "[backend] libhimap-cuda.so does not exist: it was not built", ""]) {
+    assert.throws(() => expectCudaOpened(report({ usable: false, reason })), /expected a CUDA library/);
+  }
+  assert.throws(() => expectCudaOpened(report()), /expected a CUDA library/);
 });
 
 test.run();
