@@ -2,7 +2,8 @@
  * Makes a release in release/: binaries and tarball, built twice from nothing and compared, checked, with their SHA-256 and
  * an SBOM; then the packaging tests on them. Publishing it is `npm publish release/himap-VERSION.tgz`.
  *   npm run release -- [--platforms linux-x64,linux-arm64] [--cuda ON|OFF] [--host] [--once] [--dirty] [--untested]
- * --once builds once, --dirty allows changes that are not committed, --untested leaves the packaging tests out.
+ * --once builds once, --dirty allows changes that are not committed, --untested leaves the packaging tests out. A release
+ * without CUDA has to be asked for, with --cuda OFF.
  */
 
 import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -19,7 +20,7 @@ import { sbomText, sha256 } from "./sbom.js";
 const { values } = parseArgs({
   options: {
     platforms: { type: "string", default: Object.keys(platforms).join(",") },
-    cuda: { type: "string", default: findToolkit() ? "ON" : "OFF" },
+    cuda: { type: "string", default: "ON" },
     host: { type: "boolean", default: false },
     once: { type: "boolean", default: false },
     dirty: { type: "boolean", default: false },
@@ -27,7 +28,7 @@ const { values } = parseArgs({
   },
 });
 const wanted = values.platforms.split(",");
-const cuda = values.cuda === "ON";
+const cuda = values.cuda === "ON" && wanted.includes("linux-x64");
 const here = { cwd: root, env: process.env };
 const git = (...args: string[]): string => runWell("git", args, here).stdout.trim();
 
@@ -64,6 +65,9 @@ function build(folder: string, host: boolean): Build {
 
 const changes = git("status", "--porcelain", "--untracked-files=no");
 if (changes && !values.dirty) demand([`expected every change to be committed but found:\n${changes}`]);
+if (!["ON", "OFF"].includes(values.cuda)) demand([`expected --cuda ON or OFF but received ${values.cuda}`]);
+const toolkit = cuda ? findToolkit() : undefined;
+if (cuda && !toolkit) demand(["expected nvcc for the CUDA library but it was not found: install the CUDA toolkit, or say --cuda OFF for a release without CUDA"]);
 const time = new Date(git("log", "-1", "--format=%cI"));
 const host = chooseHost(values.host);
 const work = path.join(root, "build", "release");
@@ -83,7 +87,6 @@ mkdirSync(release);
 cpSync(first.prebuilds, path.join(release, "prebuilds"), { recursive: true });
 const name = path.basename(first.tarball.path);
 cpSync(first.tarball.path, path.join(release, name));
-const toolkit = cuda ? findToolkit() : undefined;
 const version = toolkit && /release ([\d.]+)/.exec(runWell(path.join(toolkit, "bin", "nvcc"), ["--version"], here).stdout)?.[1];
 const sbom = name.replace(/\.tgz$/, ".cdx.json");
 writeFileSync(path.join(release, sbom), sbomText({ binaries: binariesOf(first.prebuilds), tarball: first.tarball.path, time, cuda: version }));
