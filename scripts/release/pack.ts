@@ -1,6 +1,6 @@
 /** The tarball as it is published, packed from a copy so that its binaries can be chosen. */
 
-import { copyFileSync, cpSync, mkdirSync, rmSync } from "node:fs";
+import { copyFileSync, cpSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import path from "node:path";
 
 import { runWell } from "../command.js";
@@ -12,13 +12,13 @@ export interface Tarball {
   size: number;
   unpackedSize: number;
   files: { path: string; size: number }[];
+  /** Where its files lie unpacked. */
+  folder: string;
 }
 
 interface PackReport {
   filename: string;
-  size: number;
-  unpackedSize: number;
-  files: { path: string; size: number }[];
+  files: { path: string }[];
 }
 
 /** npm 11 answers with a list, npm 12 with an object of packages by name. */
@@ -28,11 +28,25 @@ function npmPack(folder: string, ...args: string[]): PackReport {
 }
 
 /**
+ * Unpacks a tarball to see what it holds.
+ * @param out folder that gets its files, in `package`
+ */
+export function openTarball(out: string, file: string): Tarball {
+  const folder = path.join(out, "package");
+  rmSync(folder, { recursive: true, force: true });
+  runWell("tar", ["--extract", "--gzip", "--file", file, "--directory", out], { cwd: out, env: process.env });
+  const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).sort()
+    .map((name) => ({ path: name, entry: statSync(path.join(folder, name)) }))
+    .filter(({ entry }) => !entry.isDirectory()).map(({ path: name, entry }) => ({ path: name, size: entry.size }));
+  return { path: file, size: statSync(file).size, unpackedSize: files.reduce((sum, { size }) => sum + size, 0), files, folder };
+}
+
+/**
  * Packs the package with the platforms of a folder like prebuilds/.
- * @param out folder that gets the tarball, and the copy that it is packed from
+ * @param out folder that gets the tarball, the copy that it is packed from, and its files unpacked
  */
 export function pack(out: string, prebuilds: string): Tarball {
-  const stage = path.join(out, "package");
+  const stage = path.join(out, "stage");
   rmSync(stage, { recursive: true, force: true });
   for (const { path: file } of npmPack(root, "--dry-run").files) {
     if (file.startsWith("prebuilds/")) continue;
@@ -40,6 +54,5 @@ export function pack(out: string, prebuilds: string): Tarball {
     copyFileSync(path.join(root, file), path.join(stage, file));
   }
   cpSync(prebuilds, path.join(stage, "prebuilds"), { recursive: true });
-  const report = npmPack(stage, "--pack-destination", out);
-  return { path: path.join(out, report.filename), size: report.size, unpackedSize: report.unpackedSize, files: report.files };
+  return openTarball(out, path.join(out, npmPack(stage, "--pack-destination", out).filename));
 }

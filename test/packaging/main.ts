@@ -1,10 +1,10 @@
 /**
  * The tarball as users get it: what it holds, how it installs (each npm with each Node that it supports, four ways), and
  * what the installed package does. Every install answers questions for real.
- *   npm run test:packaging -- [WORD ...] [--prebuilds FOLDER]
+ *   npm run test:packaging -- [WORD ...] [--tarball FILE | --prebuilds FOLDER]
  * Words choose the cases whose area or name holds one of them. Node programs and versions of npm are fetched once, to
- * build/packaging. Without prebuilds/ (npm run prebuilds) the binaries are this checkout's own. Closes with
- * `N passed, N failed, N skipped`.
+ * build/packaging. --tarball installs that very file, --prebuilds packs this checkout with the binaries of a folder. Without
+ * prebuilds/ (npm run prebuilds) they are this checkout's own. Closes with `N passed, N failed, N skipped`.
  */
 
 import { existsSync, mkdirSync, rmSync } from "node:fs";
@@ -13,7 +13,7 @@ import { parseArgs } from "node:util";
 
 import { checkPrebuilds, glibcLimit, root } from "../../scripts/prebuilds/check.js";
 import { contentFaults } from "../../scripts/release/contents.js";
-import { pack } from "../../scripts/release/pack.js";
+import { openTarball, pack } from "../../scripts/release/pack.js";
 import { bundles, sourceBuild, types } from "./build-tools.js";
 import { prebuildsOfCheckout } from "./checkout.js";
 import { toolFolder } from "./environment.js";
@@ -23,19 +23,19 @@ import { damaged, entries, examples, nothingFits, permissions } from "./scenario
 import { expect, Table } from "./table.js";
 import { combinations, tools, type NodeMajor } from "./tools.js";
 
-const { positionals: words, values } = parseArgs({ allowPositionals: true, options: { prebuilds: { type: "string", default: "prebuilds" } } });
+const { positionals: words, values } = parseArgs({ allowPositionals: true, options: { tarball: { type: "string" }, prebuilds: { type: "string", default: "prebuilds" } } });
 const table = new Table((name) => words.length === 0 || words.some((word) => name.includes(word)));
 // Of this run alone, so that two may go on side by side.
 const work = path.join(toolFolder, `work-${process.pid}`);
 mkdirSync(work, { recursive: true });
 
 const published = path.resolve(root, values.prebuilds);
-const hasPrebuilds = existsSync(path.join(published, "linux-x64"));
-if (!hasPrebuilds) console.log("NOTE: prebuilds/ is not there (npm run prebuilds): packed with this checkout's own build, without linux-arm64 and CUDA");
-const prebuilds = hasPrebuilds ? published : prebuildsOfCheckout(work);
+const checkoutsOwn = values.tarball === undefined && !existsSync(path.join(published, "linux-x64"));
+if (checkoutsOwn) console.log("NOTE: prebuilds/ is not there (npm run prebuilds): packed with this checkout's own build, without linux-arm64 and CUDA");
+const tarball = values.tarball !== undefined ? openTarball(work, path.resolve(root, values.tarball)) : pack(work, checkoutsOwn ? prebuildsOfCheckout(work) : published);
+const prebuilds = path.join(tarball.folder, "prebuilds");
 const platforms = ["linux-x64", "linux-arm64"].filter((platform) => existsSync(path.join(prebuilds, platform)));
 
-const tarball = pack(work, prebuilds);
 table.run("tarball", "its files and their sizes", () => {
   const faults = contentFaults(tarball.files, tarball.size, platforms);
   if (faults.length > 0) throw new Error(faults.join("\n"));
@@ -43,7 +43,7 @@ table.run("tarball", "its files and their sizes", () => {
 });
 table.run("tarball", "its binaries", () => {
   const lines: string[] = [];
-  const faults = checkPrebuilds(prebuilds, hasPrebuilds ? glibcLimit : "99", (line) => lines.push(line));
+  const faults = checkPrebuilds(prebuilds, checkoutsOwn ? "99" : glibcLimit, (line) => lines.push(line));
   for (const line of lines) console.log(`     ${line}`);
   if (faults.length > 0) throw new Error(faults.join("\n"));
   return `${lines.length} checked`;
