@@ -1,12 +1,13 @@
 /**
  * Makes a release in release/: binaries and tarball, built twice from nothing and compared, checked, with their SHA-256 and
- * an SBOM; then the packaging tests on them. Publishing it is `npm publish release/himap-VERSION.tgz`.
+ * an SBOM. release/ is there only where the packaging tests then passed on it. Publishing it is
+ * `npm publish release/himap-VERSION.tgz`.
  *   npm run release -- [--platforms linux-x64,linux-arm64] [--cuda ON|OFF] [--host] [--once] [--dirty] [--untested]
  * --once builds once, --dirty allows changes that are not committed, --untested leaves the packaging tests out. A release
  * without CUDA has to be asked for, with --cuda OFF.
  */
 
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
@@ -15,6 +16,7 @@ import { checkPrebuilds, glibcLimit, platforms, root } from "../prebuilds/check.
 import { chooseHost, findToolkit, makePrebuilds } from "../prebuilds/main.js";
 import { contentFaults } from "./contents.js";
 import { pack, type Tarball } from "./pack.js";
+import { placeWhole } from "./place.js";
 import { sbomText, sha256 } from "./sbom.js";
 
 const { values } = parseArgs({
@@ -71,6 +73,9 @@ if (cuda && !toolkit) demand(["expected nvcc for the CUDA library but it was not
 const time = new Date(git("log", "-1", "--format=%cI"));
 const host = chooseHost(values.host);
 const work = path.join(root, "build", "release");
+const release = path.join(root, "release");
+// From here on nobody can take an older one for what this run failed to make.
+rmSync(release, { recursive: true, force: true });
 
 const first = build(path.join(work, "1"), host);
 if (!values.once) {
@@ -81,23 +86,19 @@ if (!values.once) {
 demand(checkPrebuilds(first.prebuilds, host ? "99" : glibcLimit));
 demand(contentFaults(first.tarball.files, first.tarball.size, wanted));
 
-const release = path.join(root, "release");
-rmSync(release, { recursive: true, force: true });
-mkdirSync(release);
-cpSync(first.prebuilds, path.join(release, "prebuilds"), { recursive: true });
 const name = path.basename(first.tarball.path);
-cpSync(first.tarball.path, path.join(release, name));
-const version = toolkit && /release ([\d.]+)/.exec(runWell(path.join(toolkit, "bin", "nvcc"), ["--version"], here).stdout)?.[1];
-const sbom = name.replace(/\.tgz$/, ".cdx.json");
-writeFileSync(path.join(release, sbom), sbomText({ binaries: binariesOf(first.prebuilds), tarball: first.tarball.path, time, cuda: version }));
-const sums = [...first.hashes, [sbom, sha256(path.join(release, sbom))] as const];
-writeFileSync(path.join(release, "SHA256SUMS"), sums.map(([file, hash]) => `${hash}  ${file}\n`).join(""));
-for (const [file, hash] of sums) console.log(`${hash}  ${file}`);
+placeWhole(release, (folder) => {
+  cpSync(first.prebuilds, path.join(folder, "prebuilds"), { recursive: true });
+  const tarball = path.join(folder, name);
+  cpSync(first.tarball.path, tarball);
+  const version = toolkit && /release ([\d.]+)/.exec(runWell(path.join(toolkit, "bin", "nvcc"), ["--version"], here).stdout)?.[1];
+  const sbom = name.replace(/\.tgz$/, ".cdx.json");
+  writeFileSync(path.join(folder, sbom), sbomText({ binaries: binariesOf(first.prebuilds), tarball: first.tarball.path, time, cuda: version }));
+  const sums = [...first.hashes, [sbom, sha256(path.join(folder, sbom))] as const];
+  writeFileSync(path.join(folder, "SHA256SUMS"), sums.map(([file, hash]) => `${hash}  ${file}\n`).join(""));
+  for (const [file, hash] of sums) console.log(`${hash}  ${file}`);
+  if (values.untested) return;
+  const test = ["--import", "tsx", path.join("test", "packaging", "main.ts"), "--tarball", tarball];
+  console.log(runWell(process.execPath, test, { ...here, limit: 4 * 3600_000 }).stdout);
+});
 console.log(`release/: ${name}, ${(first.tarball.size / 1e6).toFixed(2)} MB, commit ${git("rev-parse", "--short", "HEAD")}${changes ? " and changes" : ""}`);
-
-if (!values.untested) {
-  const published = path.join(root, "prebuilds");
-  if (existsSync(published)) rmSync(published, { recursive: true });
-  cpSync(first.prebuilds, published, { recursive: true });
-  console.log(runWell("npm", ["run", "--silent", "test:packaging"], { ...here, limit: 4 * 3600_000 }).stdout);
-}

@@ -3,7 +3,7 @@
  * with the Node and npm that run this.
  */
 
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,6 +16,7 @@ import { runWell } from "../../scripts/command.js";
 import { checkPrebuilds } from "../../scripts/prebuilds/check.js";
 import { contentFaults, tarballBudget } from "../../scripts/release/contents.js";
 import { pack, type Tarball } from "../../scripts/release/pack.js";
+import { placeWhole } from "../../scripts/release/place.js";
 import { toolFolder } from "./environment.js";
 import { checkDemo, expectCudaOpened, installProject, noDriver, type Project } from "./install.js";
 import { prebuildsOfCheckout } from "./checkout.js";
@@ -69,6 +70,19 @@ packaged("its entries answer too: import, require, and the static ones", () => {
     assert.is(status, 0, `${program}: ${output}`);
     assert.match(stdout, /^a red circle/, program);
   }
+});
+
+test("a release is there whole or not at all", () => {
+  const release = path.join(work, "release");
+  placeWhole(release, (folder) => writeFileSync(path.join(folder, "SHA256SUMS"), "first"));
+  assert.equal(readdirSync(release), ["SHA256SUMS"]);
+  assert.throws(() => placeWhole(release, (folder) => {
+    writeFileSync(path.join(folder, "SHA256SUMS"), "second");
+    throw new Error("its tests failed");
+  }), /its tests failed/);
+  assert.not.ok(existsSync(release), "neither the failed one nor the one before");
+  placeWhole(release, () => undefined);
+  assert.equal([readdirSync(release), existsSync(`${release}.part`)], [[], false]);
 });
 
 // This checkout's binaries have no CUDA library: the check that the long form makes of one is checked here.
