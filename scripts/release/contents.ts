@@ -1,8 +1,11 @@
-/** What the tarball has to hold, file by file, and how large each may be. */
+/** What the tarball has to hold, file by file, how large each may be, and where its documents may lead. */
 
 import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import path from "node:path";
 
 import { platforms, root } from "../prebuilds/check.js";
+import type { Tarball } from "./pack.js";
 
 /** Largest tarball, bytes. */
 export const tarballBudget = 40_000_000;
@@ -13,7 +16,8 @@ const budgets: readonly (readonly [pattern: RegExp, bytes: number])[] = [
   [/^examples\/images\//, 20 * kilobyte],
   [/^examples\//, 10 * kilobyte],
   [/^models\/pico-llava\//, 20 * kilobyte],
-  [/^README\.md$/, 40 * kilobyte],
+  [/^docs\/images\//, 150 * kilobyte],
+  [/^(docs\/.*|README)\.md$/, 40 * kilobyte],
   [/^dist\//, 40 * kilobyte],
   [/^(native|kernels|scripts)\//, 30 * kilobyte],
   [/^(package\.json|binding\.gyp|CMakeLists\.txt|CHANGELOG\.md|LICENSE)$/, 20 * kilobyte],
@@ -38,18 +42,35 @@ function compiled(file: string): string[] {
 function expectedFiles(): string[] {
   return [
     "CHANGELOG.md", "CMakeLists.txt", "LICENSE", "README.md", "binding.gyp", "package.json",
-    ...tracked("examples", "models/pico-llava", "scripts/build"),
+    ...tracked("docs", "examples", "models/pico-llava", "scripts/build"),
     ...tracked("kernels", "native").filter((file) => !testsOnly.test(file)),
     ...tracked("lib", "weights-tools/*.ts").filter((file) => !file.slice("weights-tools/".length).includes("/") || file.startsWith("lib/")).flatMap(compiled),
   ];
 }
 
+/** The links of a Markdown text that lead to files. Code may look like a link, so it is left out. */
+function linkedFiles(markdown: string): string[] {
+  const text = markdown.replace(/^ *```.*?^ *```/gms, "").replace(/`[^`]*`/g, "");
+  const targets = [...text.matchAll(/\]\(<?([^\s)>]+)|^\[[^\]]+\]: *(\S+)|\b(?:href|src)="([^"]+)"/gm)].map(([, inline, reference, html]) => (inline ?? reference ?? html)!);
+  return targets.filter((target) => !/^([a-z]+:|#)/i.test(target)).map((target) => target.replace(/[?#].*/, ""));
+}
+
+/** Links to what a reader of the installed package does not have. */
+function linkFaults({ files, folder }: Tarball): string[] {
+  const names = files.map(({ path: file }) => file);
+  return names.filter((name) => name.endsWith(".md")).flatMap((name) => linkedFiles(readFileSync(path.join(folder, name), "utf8")).flatMap((target) => {
+    const place = path.posix.join(path.posix.dirname(name), decodeURI(target)).replace(/\/$/, "");
+    return names.some((file) => file === place || file.startsWith(`${place}/`)) ? [] : [`${name} links to ${target}, which is not in the package`];
+  }));
+}
+
 /**
- * Every way in which a tarball is not what it has to be: a file too many, one too few, one too large.
+ * Every way in which a tarball is not what it has to be: a file too many, one too few, one too large, a link that leads nowhere.
  * @param wanted the platforms whose binaries it has
  */
-export function contentFaults(files: readonly { path: string; size: number }[], size: number, wanted: readonly string[]): string[] {
-  const faults: string[] = [];
+export function contentFaults(tarball: Tarball, wanted: readonly string[]): string[] {
+  const { files, size } = tarball;
+  const faults = linkFaults(tarball);
   const expected = new Set(expectedFiles());
   const binaries = new Map<string, number>(wanted.flatMap((platform) => Object.entries(platforms[platform]!.files).map(([name, { budget }]) => [`prebuilds/${platform}/${name}`, budget] as const)));
   const optional = new Set<string>(wanted.map((platform) => `prebuilds/${platform}/${platforms[platform]!.optional}`));

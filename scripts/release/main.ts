@@ -84,7 +84,7 @@ if (!values.once) {
   console.log(`two clean builds gave the same ${first.hashes.size} files`);
 }
 demand(checkPrebuilds(first.prebuilds, host ? "99" : glibcLimit));
-demand(contentFaults(first.tarball.files, first.tarball.size, wanted));
+demand(contentFaults(first.tarball, wanted));
 
 const name = path.basename(first.tarball.path);
 placeWhole(release, (folder) => {
