@@ -102,6 +102,7 @@ void Machine::mbarrier_wait(device::Mbarrier& barrier, uint32_t parity, device::
   if (load_ready(barrier, place).parity() == parity) {
     running_->mbarrier = &barrier;
     running_->parity = parity;
+    tsan_release(&mbarrier_sync_);
     block_here(kAtMbarrier, "mbarrier_wait", place);
   }
   tsan_acquire(sync_of(barrier, parity));

@@ -112,6 +112,7 @@ bool Machine::run_block(device::Dim3 block, uint64_t seed) {
   current = nullptr;
   if (failure.empty()) return true;
   // Threads that will never go on: what they did ends here, where they last waited.
+  tsan_acquire(&mbarrier_sync_);
   for (char& sync : barrier_sync_) tsan_acquire(&sync);
   for (Warp& warp : warps_) {
     for (char& sync : warp.sync) tsan_acquire(&sync);
@@ -145,6 +146,7 @@ void Machine::leave() {
   }
   if (failure.empty() && !transfers_.empty()) {
     failure = "asynchronous copies were still on their way when the block ended" + where() + ", started at " + text_of(transfers_[0].place);
+    tsan_release(&block_sync_);
   }
   switch_context(self.context, scheduler_, true);
   std::abort();  // a context left for good is never resumed

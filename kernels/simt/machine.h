@@ -149,6 +149,7 @@ class Machine {
   // Addresses that stand for orders between fibers, one per generation in turn: a fiber that is late to leave one
   // barrier must not be ordered after what others did on their way to the next.
   char barrier_sync_[2];
+  char mbarrier_sync_;  // of those that wait, for a block that is given up
   char block_sync_;
 };
 
