@@ -34,6 +34,12 @@ export const generateDefaults = {
   timeoutMs: 3_600_000,
 } as const;
 
+/**
+ * Of `batch`, for jobs that name none: a day. Deadlines count from submission, and a batch submits more jobs than run at
+ * once, so what one of them waits for the others is no fault of it.
+ */
+export const batchDefaults = { timeoutMs: 86_400_000 } as const;
+
 /** Of `himap batch`: crashes of the process with an item alone in flight after which it is not tried again. */
 export const maxCrashes = 2;
 

@@ -3,7 +3,7 @@
 import { BatchStream } from "./batch/stream.js";
 import { adoptError } from "./binding/load.js";
 import { CallSite } from "./call-site.js";
-import { generateDefaults, limits } from "./defaults.js";
+import { batchDefaults, generateDefaults, limits } from "./defaults.js";
 import { HimapError } from "./errors.cjs";
 import { GenerationStream, type GenerationControls } from "./generation.js";
 import { demandOf, type Model } from "./model.js";
@@ -63,7 +63,11 @@ export class ModelEngine implements Engine {
   }
 
   generate(messages: string | Message[], options?: GenerateOptions): Generation {
-    const site = new CallSite(this.generate);
+    return this.#answer(messages, options, new CallSite(this.generate));
+  }
+
+  /** @param timeoutMs where the options name none; left out, that of `generate` */
+  #answer(messages: string | Message[], options: GenerateOptions | undefined, site: CallSite, timeoutMs?: number): Generation {
     let answer: Answer | undefined;
     let unwatch: (() => void) | undefined;
     const onAbort = (reason: unknown): void => end((partial) => abortedError("generate", reason, partial));
@@ -85,7 +89,7 @@ export class ModelEngine implements Engine {
     };
     try {
       this.#checkAlive("generate");
-      const request = checkGenerate(messages, options, this.#model.facts);
+      const request = checkGenerate(messages, options, this.#model.facts, timeoutMs);
       if (request.signal?.aborted) throw abortedError("generate", request.signal.reason);
       answer = new Answer(id, this.#model, request, settled);
       unwatch = watch(request.signal, request.timeoutMs, {
@@ -101,7 +105,10 @@ export class ModelEngine implements Engine {
 
   batch<K>(jobs: Iterable<Job<K>> | AsyncIterable<Job<K>>, options?: BatchOptions): Batch<K> {
     this.#checkAlive("batch");
-    return new BatchStream(this, checkBatch<K>(jobs, options, this.#model.maxBatch + limits.preparedAhead));
+    const request = checkBatch<K>(jobs, options, this.#model.maxBatch + limits.preparedAhead);
+    // What fails is the caller's batch: its line is the one to name.
+    const site = new CallSite(this.batch);
+    return new BatchStream({ generate: (messages, given) => this.#answer(messages, given, site, batchDefaults.timeoutMs) }, request);
   }
 
   async forward(input: string | Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult> {

@@ -189,7 +189,7 @@ export interface GenerateOptions {
   scores?: boolean;
   /** Ends the request with ERR_ABORTED: `cause` is its reason, `partial` what was generated before. */
   signal?: AbortSignal;
-  /** Milliseconds from the call after which the request fails with ERR_TIMEOUT. Default 3,600,000, one hour. */
+  /** Milliseconds from the call after which the request fails with ERR_TIMEOUT. Default 3,600,000, one hour; in a batch one day. */
   timeoutMs?: number;
 }
 
@@ -325,6 +325,7 @@ export interface Job<K> {
 /** How a job ended. */
 export type Outcome<K> = { key: K; ok: true; value: Result } | { key: K; ok: false; error: HimapError };
 
+/** A job that names no `timeoutMs` has 86,400,000, one day: it counts from submission, and most jobs in flight wait for others. */
 export interface BatchOptions {
   /** Outcomes in the order of the jobs, instead of as they finish; a slow one then holds up those behind it. Default false. */
   ordered?: boolean;

@@ -33,6 +33,7 @@ const rules = {
   },
   maxInFlight: { kind: "number", value: "N", help: "items in flight at most (default: what keeps the engine busy)" },
   ...answerRules,
+  timeoutMs: { kind: "number", value: "MS", help: "fail an item so many milliseconds after it was begun (default 86400000, a day)" },
   n: { kind: "number", value: "N", help: "answers drawn for each item (default 1)" },
   json: { kind: "flag", help: "the summary as one JSON object on standard output" },
   ...loadRules,

@@ -27,7 +27,7 @@ const generateRules = {
   presencePenalty: { kind: "number", value: "F", help: "default 0" },
   frequencyPenalty: { kind: "number", value: "F", help: "default 0" },
   stop: { kind: "texts", value: "TEXT", help: "ends the answer and is not part of it; may be given several times" },
-  timeoutMs: { kind: "number", value: "MS", help: "fail after so many milliseconds" },
+  timeoutMs: { kind: "number", value: "MS", help: "fail after so many milliseconds (default 3600000)" },
   autoOrient: { kind: "flag", help: "turn the picture as its EXIF orientation says" },
 } as const satisfies OptionRules;
 

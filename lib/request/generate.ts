@@ -68,8 +68,13 @@ const numberRules = {
   timeoutMs: { min: 1, max: longestDelayMs },
 } as const;
 
-/** @throws HimapError ERR_INVALID_ARG with every fault of messages and options */
-export function checkGenerate(messages: unknown, options: unknown, facts: RequestFacts): GenerateRequest {
+/**
+ * @param timeoutMs where the options name none
+ * @throws HimapError ERR_INVALID_ARG with every fault of messages and options
+ */
+export function checkGenerate(
+  messages: unknown, options: unknown, facts: RequestFacts, timeoutMs: number = defaults.timeoutMs,
+): GenerateRequest {
   const faults = new Faults();
   const conversation = checkMessages(messages, facts, faults);
   const given = faults.properties(options === undefined ? {} : options, "options", optionNames) ?? {};
@@ -117,7 +122,7 @@ export function checkGenerate(messages: unknown, options: unknown, facts: Reques
     autoOrient: flag("autoOrient"),
     scores: flag("scores"),
     signal: optional("signal", (value) => faults.signal(value, "signal")),
-    timeoutMs: number("timeoutMs"),
+    timeoutMs: given.timeoutMs === undefined ? timeoutMs : number("timeoutMs"),
   };
   faults.raise("generate");
   return request;

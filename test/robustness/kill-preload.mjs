@@ -45,9 +45,14 @@ if (KILL_AT !== undefined) {
 
 if (KILL_ITEM !== undefined) {
   const { ModelEngine } = await import(new URL("../../dist/lib/engine.js", import.meta.url).href);
-  const { generate } = ModelEngine.prototype;
-  ModelEngine.prototype.generate = function (messages, options) {
-    if (JSON.stringify(messages).includes(KILL_ITEM) && !options?.signal?.aborted) setTimeout(die, 5);
-    return generate.call(this, messages, options);
+  const { batch } = ModelEngine.prototype;
+  ModelEngine.prototype.batch = function (jobs, options) {
+    const watched = async function* () {
+      for await (const job of jobs) {
+        if (JSON.stringify(job.messages).includes(KILL_ITEM)) setTimeout(die, 5);
+        yield job;
+      }
+    };
+    return batch.call(this, watched(), options);
   };
 }

@@ -287,6 +287,28 @@ test("generate never throws: what is wrong comes from the generation, with the c
   await engine.dispose();
 });
 
+test("a batch gives its jobs a day where they name nothing else, and its failures the caller's line", async () => {
+  const { engine } = await open();
+  const { setTimeout: original } = globalThis;
+  const delays: unknown[] = [];
+  globalThis.setTimeout = ((act: () => void, ms: number) => {
+    if (ms >= 1e6) delays.push(ms);
+    return original(act, ms);
+  }) as typeof setTimeout;
+  try {
+    await engine.generate("a", { maxTokens: 2 });
+    const jobs = [{ maxTokens: 2 }, { maxTokens: 2, timeoutMs: 2e6 }, { maxTokens: -1 }].map((options, key) => ({ key, messages: "a", options }));
+    for await (const outcome of engine.batch(jobs, { ordered: true })) {
+      assert.is(outcome.ok, outcome.key < 2);
+      if (!outcome.ok) assert.match(outcome.error.stack!, "engine.test.ts");
+    }
+  } finally {
+    globalThis.setTimeout = original;
+  }
+  assert.equal(delays, [3_600_000, 86_400_000, 2e6]);
+  await engine.dispose();
+});
+
 test("an engine fault ends the request with its code, and the next one runs", async () => {
   const { engine } = await open({
     before(step) {

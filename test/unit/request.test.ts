@@ -168,6 +168,7 @@ test("counts of a policy are checked against the images of the request", () => {
 
 test("defaults", () => {
   const request = checkGenerate("hi", undefined, facts);
+  assert.equal([checkGenerate("hi", {}, facts, 5).timeoutMs, checkGenerate("hi", { timeoutMs: 7 }, facts, 5).timeoutMs], [5, 7]);
   assert.equal(request.messages, [{ role: "user", content: "hi" }]);
   assert.is(request.maxTokens, 512);
   assert.equal(request.sampling, { temperature: 0, topK: 0, topP: 1, minP: 0, seed: [0, 0], sample: 0 });
