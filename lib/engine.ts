@@ -108,7 +108,10 @@ export class ModelEngine implements Engine {
     const request = checkBatch<K>(jobs, options, this.#model.maxBatch + limits.preparedAhead);
     // What fails is the caller's batch: its line is the one to name.
     const site = new CallSite(this.batch);
-    return new BatchStream({ generate: (messages, given) => this.#answer(messages, given, site, batchDefaults.timeoutMs) }, request);
+    return new BatchStream({
+      generate: (messages, given) => this.#answer(messages, given, site, batchDefaults.timeoutMs),
+      hasRoom: () => this.#hasRoom,
+    }, request);
   }
 
   async forward(input: string | Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult> {
@@ -195,6 +198,12 @@ export class ModelEngine implements Engine {
       }, this.#model.clock);
       this.#runner.submit(work);
     });
+  }
+
+  /** Whether the runner takes one more work without ERR_QUEUE_FULL. */
+  get #hasRoom(): boolean {
+    const { waiting, preparing, ready } = this.#runner.state;
+    return waiting + preparing + ready < this.#model.maxQueue;
   }
 
   #checkAlive(what: string): void {

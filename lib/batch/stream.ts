@@ -14,8 +14,14 @@ import { Tally } from "./tally.js";
 /** Failures of the engine and not of a request: what follows would fail alike. */
 const fatal: readonly ErrorCode[] = ["ERR_DISPOSED", "ERR_DEVICE_LOST"];
 
-/** Milliseconds to wait for room in the engine's queue, at first and at most. */
-const patience = { first: 10, longest: 1000 };
+/** Milliseconds after which a full queue is looked at again: others use the engine too, and nobody tells of their ends. */
+const queueEvery = 20;
+
+/** What a batch asks of an engine. */
+export interface BatchEngine extends Pick<Engine, "generate"> {
+  /** Whether one more request may wait now: the next `generate` then does not fail with ERR_QUEUE_FULL. */
+  hasRoom(): boolean;
+}
 
 /** A job that was taken; `outcome` once it has ended. */
 interface Entry<K> {
@@ -29,15 +35,16 @@ interface Waiter<K> {
 }
 
 export class BatchStream<K> implements Batch<K> {
-  readonly #engine: Pick<Engine, "generate">;
+  readonly #engine: BatchEngine;
   readonly #request: BatchRequest<K>;
   readonly #tally = new Tally();
   readonly #waiters: Waiter<K>[] = [];
   /** What was taken and not yet read: in the order of the input, and those that have ended in the order in which they did. */
   readonly #taken = new Set<Entry<K>>();
   readonly #ended = new Set<Entry<K>>();
-  /** Wake those that wait for room in the queue. */
-  readonly #wake = new Set<() => void>();
+  /** Submit those that wait for room in the engine's queue, first come first. */
+  readonly #line: (() => void)[] = [];
+  #lineTimer: NodeJS.Timeout | undefined;
   #input: Iterator<Job<K>> | AsyncIterator<Job<K>> | undefined;
   #reading = false;
   #pulling = false;
@@ -49,7 +56,7 @@ export class BatchStream<K> implements Batch<K> {
   #stop: { reason: unknown } | undefined;
   #unwatch: (() => void) | undefined;
 
-  constructor(engine: Pick<Engine, "generate">, request: BatchRequest<K>) {
+  constructor(engine: BatchEngine, request: BatchRequest<K>) {
     this.#engine = engine;
     this.#request = request;
   }
@@ -123,7 +130,7 @@ export class BatchStream<K> implements Batch<K> {
       this.#tally.add(outcome.ok ? outcome.value : undefined);
       this.#ended.add(entry);
       if (!outcome.ok && fatal.includes(outcome.error.code)) this.#end(outcome.error, true);
-      for (const wake of this.#wake) wake();
+      this.#submit();
       this.#deliver();
     });
   }
@@ -139,31 +146,23 @@ export class BatchStream<K> implements Batch<K> {
     }
   }
 
-  /** A full queue is no failure of the request: it is tried again when there may be room. */
-  async #generate(entry: Entry<K>, { messages, options }: Pick<Job<K>, "messages" | "options">): Promise<Result> {
-    for (let wait = patience.first; ; wait = Math.min(2 * wait, patience.longest)) {
-      if (this.#stop) throw abortedError("batch", this.#stop.reason);
-      entry.generation = this.#engine.generate(messages, options);
-      try {
-        return await entry.generation;
-      } catch (error) {
-        if ((error as HimapError).code !== "ERR_QUEUE_FULL") throw error;
-      }
-      await this.#room(wait);
-    }
+  /** A full queue is no failure of the request: it is submitted, once, when there is room. Its deadline counts from then. */
+  #generate(entry: Entry<K>, { messages, options }: Pick<Job<K>, "messages" | "options">): Promise<Result> {
+    return new Promise((resolve, reject) => {
+      this.#line.push(() => {
+        if (this.#stop) return reject(abortedError("batch", this.#stop.reason));
+        entry.generation = this.#engine.generate(messages, options);
+        entry.generation.then(resolve, reject);
+      });
+      this.#submit();
+    });
   }
 
-  /** Waits until another of these requests has ended, the time is up (others use the engine too), or all is over. */
-  #room(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const wake = (): void => {
-        clearTimeout(timer);
-        this.#wake.delete(wake);
-        resolve();
-      };
-      const timer = setTimeout(wake, ms);
-      this.#wake.add(wake);
-    });
+  /** As many of those in the line as the engine has room for; all of them where they are only to be told of the end. */
+  #submit(): void {
+    clearTimeout(this.#lineTimer);
+    while (this.#line.length > 0 && (this.#stop || this.#engine.hasRoom())) this.#line.shift()!();
+    if (this.#line.length > 0) this.#lineTimer = setTimeout(() => this.#submit(), queueEvery);
   }
 
   /** Hands out what has ended, and takes as many new jobs; tells the end when there is nothing left to hand out. */
@@ -201,7 +200,7 @@ export class BatchStream<K> implements Batch<K> {
   #stopRequests(reason: unknown): void {
     this.#stop = { reason };
     for (const { generation } of this.#taken) generation?.abort(reason);
-    for (const wake of this.#wake) wake();
+    this.#submit();
   }
 
   /** Takes no more jobs. The first failure is the one that is told; `close` where the input has not ended by itself. */

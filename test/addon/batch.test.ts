@@ -290,6 +290,7 @@ test("a queue that holds less than the batch is waited out", async () => {
   const run = engine.batch(jobs, { maxInFlight: 12 });
   for await (const outcome of run) assert.ok(outcome.ok, outcome.ok ? "" : outcome.error.message);
   assert.equal([run.stats.done, run.stats.failed, run.stats.completionTokens], [30, 0, 90]);
+  assert.equal(engine.stats().requests.ended, { done: 30 }, "none was refused on the way");
   await engine.dispose();
 });
 

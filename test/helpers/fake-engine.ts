@@ -1,6 +1,6 @@
-/** An engine that only knows `generate` and `batch`: the text says what becomes of a request. */
+/** An engine that only knows what a batch asks of it, and `batch`: the text says what becomes of a request. */
 
-import { BatchStream } from "../../lib/batch/stream.js";
+import { BatchStream, type BatchEngine } from "../../lib/batch/stream.js";
 import { HimapError, type ErrorCode } from "../../lib/errors.cjs";
 import { GenerationStream } from "../../lib/generation.js";
 import { checkBatch } from "../../lib/request/batch.js";
@@ -8,7 +8,7 @@ import type { Batch, BatchOptions, Engine, GenerateOptions, Generation, Job, Mes
 import { abortedError } from "../../lib/watch.js";
 
 /** `wait N`: answers after N milliseconds. `fail CODE`: fails at once. `hang`, `crash`: never ends by itself. Anything else is answered. */
-export class FakeGenerator implements Pick<Engine, "generate" | "batch"> {
+export class FakeGenerator implements BatchEngine, Pick<Engine, "batch"> {
   running = 0;
   /** Most requests that ran at once. */
   peak = 0;
@@ -18,6 +18,10 @@ export class FakeGenerator implements Pick<Engine, "generate" | "batch"> {
   refused = 0;
   disposed = false;
   readonly texts: string[] = [];
+
+  hasRoom(): boolean {
+    return this.running < this.room;
+  }
 
   batch<K>(jobs: Iterable<Job<K>> | AsyncIterable<Job<K>>, options?: BatchOptions): Batch<K> {
     return new BatchStream(this, checkBatch<K>(jobs, options, 4));

@@ -114,8 +114,8 @@ test("a full queue is waited out", async () => {
   const { outcomes, error } = await collect(batch(engine, questions(30), { maxInFlight: 8 }));
   assert.is(error, undefined);
   assert.equal(outcomes.map(codeOf), Array.from({ length: 30 }, () => "ok"));
-  assert.ok(engine.refused > 0);
-  assert.is(engine.started, 30);
+  assert.equal([engine.started, engine.refused, engine.peak], [30, 0, 2], "each is submitted once");
+  assert.equal(engine.texts, questions(30).map(({ messages }) => messages), "first come, first served");
 });
 
 test("a queue that others fill is tried again by and by", async () => {
