@@ -1,6 +1,6 @@
 /** The items of a batch job, from lines of JSON or from pictures, in the order of the input. */
 
-import { createHash } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
 import { open } from "node:fs/promises";
 import path from "node:path";
 
@@ -23,7 +23,7 @@ export interface Item {
   id: ItemId;
   /** The id as a string: no two items have the same. */
   key: string;
-  /** From 0, in the whole input; which shard an item belongs to follows from it. */
+  /** From 0, among all items of the input; which shard an item belongs to follows from it. */
   index: number;
   /** Hash of what the input says of it: a resumed job must find it unchanged. */
   job: string;
@@ -64,6 +64,7 @@ export async function* lineItems(file: string, defaults: ItemDefaults): AsyncGen
   const folder = path.dirname(path.resolve(file));
   /** By key: the line that has it. */
   const seen = new Map<string, number>();
+  let index = 0;
   try {
     for await (const { number, bytes } of readLines(handle, limits.jobLineBytes)) {
       const text = bytes && trimmed(bytes, number);
@@ -74,13 +75,24 @@ export async function* lineItems(file: string, defaults: ItemDefaults): AsyncGen
       seen.set(String(id), number);
       const twice = phrase(`an id that no earlier line has (line ${earlier})`, "id", read.id);
       yield {
-        id, key: String(id), index: number - 1, job: hashOf(text ?? ""),
+        id, key: String(id), index: index++, job: hashOf(text ?? ""),
         request: earlier === undefined ? read.request : new HimapError("ERR_INVALID_ARG", `line ${number}: ${twice}`),
       };
     }
   } finally {
     await handle.close();
   }
+}
+
+/**
+ * What the places of a job file's items hang on: a hash of all its bytes.
+ * @throws HimapError ERR_INVALID_ARG where the file cannot be read
+ */
+export async function hashOfJobs(file: string): Promise<string> {
+  const handle = await openJobs(file);
+  const hash = createHash("sha256");
+  for await (const chunk of handle.createReadStream()) hash.update(chunk as Buffer);
+  return shortHash(hash);
 }
 
 async function openJobs(file: string): ReturnType<typeof open> {
@@ -105,7 +117,9 @@ function trimmed(bytes: Buffer, number: number): Buffer {
 const byteOrderMark = Buffer.from([0xef, 0xbb, 0xbf]);
 
 /** 12 hexadecimal digits. */
-export const hashOf = (text: string | Uint8Array): string => createHash("sha256").update(text).digest("hex").slice(0, 12);
+export const hashOf = (text: string | Uint8Array): string => shortHash(createHash("sha256").update(text));
+
+const shortHash = (hash: Hash): string => hash.digest("hex").slice(0, 12);
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 

@@ -1,6 +1,6 @@
 /** `himap batch`: thousands of questions, results in a file, resumable. */
 
-import { hashOf, lineItems, pictureItems, type Item, type ItemDefaults, type Shard } from "../batch/items.js";
+import { hashOf, hashOfJobs, lineItems, pictureItems, type Item, type ItemDefaults, type Shard } from "../batch/items.js";
 import { runJob, type JobEnd } from "../batch/job.js";
 import { Journal } from "../batch/journal.js";
 import { listPictures } from "../batch/pictures.js";
@@ -124,7 +124,7 @@ async function openAndRun(
 ): Promise<JobEnd> {
   const { signal } = terminal;
   const { maxInFlight } = given;
-  const input = await openInput(given, plan.defaults);
+  const input = await openInput(given, plan);
   const bar = progressBar(terminal, "opening");
   const loading = { ...loadOptionsOf(given), signal: AbortSignal.any([signal, drain]), onProgress: bar.update };
   const engine = await load(folder, loading).finally(() => bar.end());
@@ -146,18 +146,23 @@ async function openAndRun(
 interface Input {
   /** Reads it from its start. */
   items: () => Iterable<Item> | AsyncIterable<Item>;
-  /** What an item's place, and so its shard, hangs on: in a folder that has changed, every place may be another. */
-  pictures?: string;
+  /**
+   * Of one shard of several: a hash of what the places of all items, and so the shards that they are in, hang on. In a
+   * folder or a job file that has changed, every place may be another.
+   */
+  places?: { pictures: string } | { input: string };
 }
 
-async function openInput({ input, images, prompt }: Given, defaults: ItemDefaults): Promise<Input> {
+async function openInput({ input, images, prompt }: Given, { defaults, shard }: Plan): Promise<Input> {
+  const sharded = shard.count > 1;
   if (input !== undefined) {
     // Opened once beforehand: a file that is not there is said before the model is opened.
     for await (const _ of lineItems(input, defaults)) break;
-    return { items: () => lineItems(input, defaults) };
+    return { items: () => lineItems(input, defaults), ...(sharded && { places: { input: await hashOfJobs(input) } }) };
   }
   const pictures = await listPictures(images!);
-  return { items: () => pictureItems(pictures, prompt!, defaults), pictures: hashOf(JSON.stringify(pictures.map(({ id }) => id))) };
+  const hash = hashOf(JSON.stringify(pictures.map(({ id }) => id)));
+  return { items: () => pictureItems(pictures, prompt!, defaults), ...(sharded && { places: { pictures: hash } }) };
 }
 
 /**
@@ -177,7 +182,7 @@ async function checkOptions(engine: Engine, { pruning, ...options }: GenerateOpt
 }
 
 /** What must stay the same for a job to go on: how long an item may take, and threads, change no answer. */
-function headerOf({ info }: Engine, given: Given, { number, count }: Shard, { pictures }: Input): Header {
+function headerOf({ info }: Engine, given: Given, { number, count }: Shard, { places }: Input): Header {
   const { device, kvType, template, imageAspectRatio } = info;
   const { system, prompt, pruning = "none", cache = "frozen", stop } = given;
   const { n, maxTokens, minTokens, temperature, topP, topK, minP, seed, repetitionPenalty, presencePenalty, frequencyPenalty, autoOrient } = {
@@ -186,7 +191,7 @@ function headerOf({ info }: Engine, given: Given, { number, count }: Shard, { pi
   return {
     fingerprint: info.fingerprint,
     settings: {
-      shard: `${number}/${count}`, ...(count > 1 && { pictures }), prompt, system, device, kvType, template, imageAspectRatio, pruning, cache, n, maxTokens, minTokens,
+      shard: `${number}/${count}`, ...places, prompt, system, device, kvType, template, imageAspectRatio, pruning, cache, n, maxTokens, minTokens,
       temperature, topP, topK, minP, seed, repetitionPenalty, presencePenalty, frequencyPenalty, stop, autoOrient,
     },
   };

@@ -1,7 +1,7 @@
 /** `himap batch` from the shell, on the shipped model. */
 
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -109,6 +109,21 @@ test("pictures of a folder in shards: each is asked once", () =>
     const { code, err } = await himap([...args("1/3").slice(0, -1), "2/3"], folder);
     assert.is(code, 1);
     assert.match(err, /expected shard "1\/3" but received "2\/3"/);
+  }));
+
+test("shards of a job file: empty lines do not count, and an edited file is refused where items could change their shard", () =>
+  inFolder([{ id: 0, prompt: "Hi" }, "", "", { id: 1, prompt: "Hi" }, { id: 2, prompt: "Hi" }], async (folder) => {
+    const run = (output: string, ...args: string[]): Promise<End> =>
+      himap(["batch", model, "--input", "jobs.jsonl", "--output", output, "--max-tokens", "2", ...args], folder);
+    const ids = (output: string): unknown[] => recordsOf(path.join(folder, output)).map(({ id }) => id).sort();
+    const ends = await Promise.all([run("1.jsonl", "--shard", "1/2"), run("2.jsonl", "--shard", "2/2"), run("all.jsonl")]);
+    assert.equal(ends.map(({ code }) => code), [0, 0, 0], ends.map(({ err }) => err).join());
+    assert.equal([ids("1.jsonl"), ids("2.jsonl"), ids("all.jsonl")], [[0, 2], [1], [0, 1, 2]]);
+    appendFileSync(path.join(folder, "jobs.jsonl"), '{"id":3,"prompt":"Hi"}\n');
+    const [shard, all] = await Promise.all([run("1.jsonl", "--shard", "1/2"), run("all.jsonl")]);
+    assert.is(shard.code, 1);
+    assert.match(shard.err, /1\.jsonl was begun otherwise: expected input "[0-9a-f]{12}" but received "[0-9a-f]{12}"/);
+    assert.equal([all.code, ids("all.jsonl")], [0, [0, 1, 2, 3]], all.err);
   }));
 
 test("what keeps a run from beginning: one line, exit code 1, and no file", () =>

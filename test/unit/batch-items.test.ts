@@ -4,7 +4,7 @@ import path from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 
-import { inShard, lineItems, pictureItems, type Item } from "../../lib/batch/items.js";
+import { hashOf, hashOfJobs, inShard, lineItems, pictureItems, type Item } from "../../lib/batch/items.js";
 import { globExpression, listPictures } from "../../lib/batch/pictures.js";
 import { limits } from "../../lib/defaults.js";
 import { HimapError } from "../../lib/errors.cjs";
@@ -80,7 +80,7 @@ test("whole conversations, with pictures by path, object or file: URL; lists of 
 test("blank lines, a byte order mark, carriage returns, and no newline at the end", () =>
   withFolder(async (folder) => {
     const items = await itemsOf('\ufeff{"prompt":"a"}\r\n\n  \t\r\n{"prompt":"b"}', folder);
-    assert.equal(items.map(({ id, index, request }) => [id, index, request instanceof HimapError]), [["#1", 0, false], ["#4", 3, false]]);
+    assert.equal(items.map(({ id, index, request }) => [id, index, request instanceof HimapError]), [["#1", 0, false], ["#4", 1, false]]);
     assert.equal(await itemsOf("", folder), []);
     assert.equal(await itemsOf("\n\n", folder), []);
   }));
@@ -149,6 +149,16 @@ test("a line's hash is that of its text: another text is another job", () =>
     assert.is(one!.job, same!.job);
     assert.is.not(one!.job, other!.job);
     assert.match(one!.job, /^[0-9a-f]{12}$/);
+  }));
+
+test("the hash of a job file is that of its bytes", () =>
+  withFolder(async (folder) => {
+    const file = path.join(folder, "jobs.jsonl");
+    const text = '{"prompt":"a"}\n'.repeat(10_000);
+    writeFileSync(file, text);
+    assert.is(await hashOfJobs(file), hashOf(text));
+    writeFileSync(file, `${text}\n`);
+    assert.is.not(await hashOfJobs(file), hashOf(text));
   }));
 
 test("a file that cannot be read ends the run", () =>
