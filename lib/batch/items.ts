@@ -172,8 +172,12 @@ function parse(text: Buffer): unknown {
   }
 }
 
-/** `#` and a number is the name of a line without one. */
+/** `#` and a number is the name of a line without one. A longer integer has lost its last digits when JSON has been read. */
 function readId(value: unknown, faults: Faults): ItemId | undefined {
+  if (typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value)) {
+    faults.list.push(`${phrase("an integer of up to 53 bits", "id", value)} (write it as text)`);
+    return undefined;
+  }
   if (typeof value === "number" && Number.isFinite(value)) return value;
   if (typeof value === "string" && value.length > 0 && value.length <= limits.idCharacters && !/^#\d+$/.test(value)) return value;
   faults.add(`a number or a text of 1 to ${limits.idCharacters} characters, and not # with a number,`, "id", value);

@@ -109,6 +109,9 @@ test("what is wrong with a line is that item's failure, and says what came", () 
       ['{"prompt":"x","id":"#3"}', /for id but received "#3"/],
       ['{"prompt":"x","id":{}}', /for id but received an object/],
       ['{"prompt":"x","id":1e999}', /for id but received Infinity/],
+      ['{"prompt":"x","id":9007199254740993}', /expected an integer of up to 53 bits for id but received 9007199254740992 \(write it as text\)/],
+      ['{"prompt":"x","id":-9007199254740992}', /write it as text/],
+      ['{"prompt":"x","id":1e300}', /write it as text/],
       [`{"prompt":"x","id":"${"i".repeat(2000)}"}`, /for id but received "i+"\.\.\. \(2000 characters\)/],
     ];
     const items = await itemsOf(cases.map(([line]) => `${line}\n`).join(""), folder);
