@@ -8,7 +8,7 @@ import type { Header } from "../batch/records.js";
 import { Results } from "../batch/results.js";
 import { loadNative } from "../binding/load.js";
 import { Faults, phrase } from "../check.js";
-import { generateDefaults, maxCrashes } from "../defaults.js";
+import { batchDefaults, generateDefaults, maxCrashes } from "../defaults.js";
 import { HimapError } from "../errors.cjs";
 import { load } from "../load.js";
 import { checkPruning } from "../pruning/check.js";
@@ -16,7 +16,7 @@ import { checkBatch } from "../request/batch.js";
 import type { Engine, GenerateOptions } from "../types.js";
 import { jobBar, summaryText } from "./batch-progress.js";
 import { defineCommand, UsageError, type Arguments, type Stop, type Terminal } from "./command.js";
-import { answerRules, generateOptionsOf, loadOptionsOf, loadRules } from "./options.js";
+import { answerRules, generateOptionsOf, loadOptionsOf, loadRules, roomRules } from "./options.js";
 import { jsonText } from "./output.js";
 import { progressBar } from "./progress.js";
 
@@ -33,10 +33,11 @@ const rules = {
   },
   maxInFlight: { kind: "number", value: "N", help: "items in flight at most (default: what keeps the engine busy)" },
   ...answerRules,
-  timeoutMs: { kind: "number", value: "MS", help: "fail an item so many milliseconds after it was begun (default 86400000, a day)" },
+  timeoutMs: { kind: "number", value: "MS", help: `fail an item so many milliseconds after it was submitted (default ${batchDefaults.timeoutMs}, a day)` },
   n: { kind: "number", value: "N", help: "answers drawn for each item (default 1)" },
   json: { kind: "flag", help: "the summary as one JSON object on standard output" },
   ...loadRules,
+  ...roomRules,
 } as const;
 
 type Given = Arguments<typeof rules>["options"];

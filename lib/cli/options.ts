@@ -1,5 +1,6 @@
 /** Options that every command which answers has: about the model, and about the answers. */
 
+import { generateDefaults, loadDefaults } from "../defaults.js";
 import type { GenerateOptions, LoadOptions } from "../types.js";
 import type { Arguments, OptionRules } from "./command.js";
 import { pruningHelp, readPruning } from "./pruning.js";
@@ -12,6 +13,16 @@ export const loadRules = {
   threads: { kind: "number", value: "N", help: "worker threads (default: one per processor)" },
   kvType: { kind: "text", value: "TYPE", help: "storage type of the KV cache: auto (default), f32, f16 or bf16" },
   weights: { kind: "text", value: "HOW", help: "map (default) uses the files in place, copy reads them into memory" },
+} as const satisfies OptionRules;
+
+/** Of `load` too, where many requests run together. */
+export const roomRules = {
+  kvBytes: { kind: "number", value: "BYTES", help: "of the KV pool (default: a share of the free memory)" },
+  embeddingBytes: {
+    kind: "number", value: "BYTES",
+    help: `of pictures that are remembered, should they be asked about again (default ${loadDefaults.embeddingBytes}); 0 remembers none`,
+  },
+  maxBatch: { kind: "number", value: "N", help: `answers that run together at most (default ${loadDefaults.maxBatch})` },
 } as const satisfies OptionRules;
 
 /** Of `generate`, under its own names. */
@@ -27,7 +38,7 @@ const generateRules = {
   presencePenalty: { kind: "number", value: "F", help: "default 0" },
   frequencyPenalty: { kind: "number", value: "F", help: "default 0" },
   stop: { kind: "texts", value: "TEXT", help: "ends the answer and is not part of it; may be given several times" },
-  timeoutMs: { kind: "number", value: "MS", help: "fail after so many milliseconds (default 3600000)" },
+  timeoutMs: { kind: "number", value: "MS", help: `fail after so many milliseconds (default ${generateDefaults.timeoutMs})` },
   autoOrient: { kind: "flag", help: "turn the picture as its EXIF orientation says" },
 } as const satisfies OptionRules;
 
@@ -47,8 +58,10 @@ const pick = (given: Record<string, unknown>, rules: OptionRules): object =>
   Object.fromEntries(Object.keys(rules).filter((name) => given[name] !== undefined).map((name) => [name, given[name]]));
 
 /** What was typed, as it is: the library checks every value and says what came. */
-export function loadOptionsOf(given: Given<typeof loadRules>): LoadOptions {
-  return pick(given, loadRules) as LoadOptions;
+export function loadOptionsOf(given: Given<typeof loadRules> & Given<typeof roomRules>): LoadOptions {
+  const { kvBytes, embeddingBytes, ...options } = pick(given, { ...loadRules, ...roomRules }) as LoadOptions & NonNullable<LoadOptions["memory"]>;
+  const memory = { ...(kvBytes !== undefined && { kvBytes }), ...(embeddingBytes !== undefined && { embeddingBytes }) };
+  return { ...options, memory };
 }
 
 /** As `loadOptionsOf`; a policy in JSON is read. */

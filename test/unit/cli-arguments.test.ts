@@ -2,6 +2,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 
 import { commandHelp, defineCommand, readArguments, UsageError, type Arguments } from "../../lib/cli/command.js";
+import { loadOptionsOf } from "../../lib/cli/options.js";
 import { readPruning } from "../../lib/cli/pruning.js";
 
 const sample = defineCommand({
@@ -45,6 +46,11 @@ test("numbers as people write them", () => {
   for (const text of ["", "five", "0x10", "1,5", "NaN", "Infinity", "1e", " 1"]) {
     assert.match(fault(() => read("a", "b", `--max-tokens=${text}`)), /expected a number for --max-tokens but received/, text);
   }
+});
+
+test("options of load that are named alike, and those of its memory", () => {
+  assert.equal(loadOptionsOf({ device: "cpu", kvBytes: 1e9, maxBatch: 4 }), { device: "cpu", maxBatch: 4, memory: { kvBytes: 1e9 } });
+  assert.equal(loadOptionsOf({ embeddingBytes: 0 }), { memory: { embeddingBytes: 0 } });
 });
 
 test("the later of two values counts", () => {
