@@ -59,8 +59,7 @@ export const batch = defineCommand({
     try {
       const end = await runBatch(folder!, given, plan, terminal, drain);
       await terminal.write(given.json ? jsonText(end) : summaryText(end, plan.output));
-      if (end.ended < end.total) return (drain.reason as Stop).exitCode;
-      return end.failed > 0 ? 1 : 0;
+      return exitCodeOf(end, drain);
     } catch (cause) {
       const stopped = drain.aborted && !terminal.signal.aborted && cause instanceof HimapError && cause.code === "ERR_ABORTED";
       if (stopped) return (drain.reason as Stop).exitCode;
@@ -68,6 +67,12 @@ export const batch = defineCommand({
     }
   },
 });
+
+/** Items may be left without having been stopped: where the input was cut short while the job ran. */
+export function exitCodeOf({ total, ended, failed }: JobEnd, drain: AbortSignal): number {
+  if (ended < total && drain.aborted) return (drain.reason as Stop).exitCode;
+  return ended < total || failed > 0 ? 1 : 0;
+}
 
 /** What the command line asks for, understood. */
 interface Plan {

@@ -2,7 +2,9 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 
 import type { JobEnd } from "../../lib/batch/job.js";
+import { exitCodeOf } from "../../lib/cli/batch.js";
 import { jobBar, progressText, summaryText } from "../../lib/cli/batch-progress.js";
+import { Stop } from "../../lib/cli/command.js";
 import { durationText } from "../../lib/text.js";
 
 const stats = {
@@ -31,6 +33,14 @@ test("what a job came to", () => {
     summaryText({ ...end, failed: 0, strangers: 3, stats: nothing }, "r.jsonl"),
     "r.jsonl: 120 of 3000 items\nthis run: there was nothing to do\nr.jsonl also holds 3 results of items that the input does not have\n",
   );
+});
+
+test("exit codes: stopped, failed, cut short, done", () => {
+  const stopped = AbortSignal.abort(new Stop(130));
+  const { signal } = new AbortController();
+  const whole = { ...end, ended: end.total, failed: 0 };
+  assert.equal([exitCodeOf(end, stopped), exitCodeOf(end, signal), exitCodeOf({ ...whole, failed: 2 }, signal)], [130, 1, 1]);
+  assert.equal([exitCodeOf(whole, signal), exitCodeOf(whole, stopped)], [0, 0]);
 });
 
 test("a bar on a terminal, wiped at the end; a line every ten seconds elsewhere", () => {
