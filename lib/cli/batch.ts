@@ -173,15 +173,15 @@ async function openInput({ input, images, prompt }: Given, { defaults, shard }: 
 
 /**
  * Options that no item could be run with are said once, instead of by every item: a request that is aborted before it
- * begins is checked all the same. What of a policy depends on the prompt remains each item's.
+ * begins is checked all the same. What of a policy depends on the prompt remains each item's: the cuts are left out.
  */
 async function checkOptions(engine: Engine, { pruning, ...options }: GenerateOptions, maxInFlight: number | undefined): Promise<void> {
   checkBatch([], { maxInFlight }, 1);
   const faults = new Faults();
-  if (pruning !== undefined) checkPruning(pruning, "pruning", engine.info.layers, faults);
+  const policy = pruning === undefined ? undefined : checkPruning(pruning, "pruning", engine.info.layers, faults);
   faults.raise("batch");
   try {
-    await engine.generate("", { ...options, signal: AbortSignal.abort() });
+    await engine.generate("", { ...options, ...(policy && { pruning: { cuts: [], cache: policy.cache } }), signal: AbortSignal.abort() });
   } catch (cause) {
     if ((cause as HimapError).code !== "ERR_ABORTED") throw cause;
   }

@@ -135,6 +135,7 @@ test("what keeps a run from beginning: one line, exit code 1, and no file", () =
       [["--images", "*.png", "--prompt", "x", "--output", "r"], /a folder with pictures, or a pattern that files match, for --images/],
       [["--input", "jobs.jsonl", "--output", "/no/such/folder/r"], /the journal beside --output .*ENOENT/],
       [["--input", "jobs.jsonl", "--output", "jobs.jsonl"], /jobs\.jsonl: expected results of himap batch, or no file, for --output but received another file/],
+      [["--input", "jobs.jsonl", "--output", "r", "--n", "2", "--cache", "redecide"], /expected 1, as cache: "redecide" decides for one answer, for n but received 2/],
       [["--input", "jobs.jsonl", "--output", "r", "--kv-bytes", "1"], /at least \d+ .* for memory\.kvBytes but received 1/],
       [["--input", "jobs.jsonl", "--output", "r", "--embedding-bytes", "-1", "--max-batch", "0"], /2 faults: .*memory\.embeddingBytes.*maxBatch/],
       [["--input", "jobs.jsonl", "--output", "r", "--top-p", "7"], /number from 0 to 1 for topP but received 7/],
