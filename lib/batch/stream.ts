@@ -4,6 +4,8 @@
  * unless the reader leaves.
  */
 
+import { setImmediate as turn } from "node:timers/promises";
+
 import { describe, phrase } from "../check.js";
 import { HimapError, type ErrorCode } from "../errors.cjs";
 import type { BatchRequest } from "../request/batch.js";
@@ -16,6 +18,12 @@ const fatal: readonly ErrorCode[] = ["ERR_DISPOSED", "ERR_DEVICE_LOST"];
 
 /** Milliseconds after which a full queue is looked at again: others use the engine too, and nobody tells of their ends. */
 const queueEvery = 20;
+
+/**
+ * Jobs after which the event loop has a turn: where the input is synchronous, jobs that fail at once and a loop body that
+ * waits for nothing would be microtasks for ever, and no timer would fire.
+ */
+const turnEvery = 64;
 
 /** What a batch asks of an engine. */
 export interface BatchEngine extends Pick<Engine, "generate"> {
@@ -48,6 +56,9 @@ export class BatchStream<K> implements Batch<K> {
   #input: Iterator<Job<K>> | AsyncIterator<Job<K>> | undefined;
   #reading = false;
   #pulling = false;
+  /** The input is making a job. */
+  #making = false;
+  #pulled = 0;
   /** Nothing more is taken: the input has ended or was closed. */
   #closed = false;
   /** Told once the outcomes of what was taken have been read. */
@@ -108,6 +119,9 @@ export class BatchStream<K> implements Batch<K> {
     this.#pulling = true;
     while (!this.#closed && this.#taken.size < this.#request.maxInFlight) {
       try {
+        if (++this.#pulled % turnEvery === 0) await turn();
+        if (this.#closed) break;
+        this.#making = true;
         const step = await this.#input!.next();
         // Closed meanwhile: a job that comes too late is not taken.
         if (this.#closed) break;
@@ -115,6 +129,8 @@ export class BatchStream<K> implements Batch<K> {
         else this.#take(step.value);
       } catch (cause) {
         if (!this.#closed) this.#end(inputError(cause));
+      } finally {
+        this.#making = false;
       }
     }
     this.#pulling = false;
@@ -230,7 +246,7 @@ export class BatchStream<K> implements Batch<K> {
     const closing = (async () => {
       await this.#input?.return?.();
     })();
-    if (!this.#pulling) return closing.catch((cause: unknown) => Promise.reject(inputError(cause)));
+    if (!this.#making) return closing.catch((cause: unknown) => Promise.reject(inputError(cause)));
     closing.catch(() => undefined);
   }
 }

@@ -148,6 +148,34 @@ test("a job that is none is its own failure", async () => {
   assert.equal(outcomes.map(codeOf), ["ERR_INVALID_ARG", "ERR_INVALID_ARG", "ERR_INVALID_ARG", "ok"]);
 });
 
+test("bad jobs without end, read without waiting: timers and signals still fire", async () => {
+  function* endless(): Generator<Job<number>> {
+    for (;;) yield null as unknown as Job<number>;
+  }
+  let fired = false;
+  setTimeout(() => (fired = true), 5);
+  const { outcomes, error } = await collect(batch(new FakeGenerator(), endless(), { signal: AbortSignal.timeout(30) }));
+  assert.is(error!.code, "ERR_ABORTED");
+  assert.ok(fired && outcomes.length > 64);
+});
+
+test("leaving while the event loop has its turn closes the input, and what its end throws is told", async () => {
+  for (let count = 60; count < 70; count++) {
+    function* jobs(): Generator<Job<number>> {
+      try {
+        for (;;) yield null as unknown as Job<number>;
+      } finally {
+        throw new Error("could not close");
+      }
+    }
+    const reader = batch(new FakeGenerator(), jobs())[Symbol.asyncIterator]();
+    for (let read = 0; read < count; read++) await reader.next();
+    // Time for microtasks to end, and no turn.
+    for (let i = 0; i < 20; i++) await null;
+    assert.match(((await reader.return!().catch((cause: unknown) => cause)) as HimapError).message, "could not close");
+  }
+});
+
 test("the signal ends what runs, each with its outcome, then the batch", async () => {
   const engine = new FakeGenerator();
   const controller = new AbortController();
