@@ -50,6 +50,7 @@ export async function loadWith(nativeOf: () => NativeModule, request: LoadReques
   checkPruning(request.pruning, "pruning", checkpoint.config.layers, faults);
   faults.raise("load");
   const tokenizer = await loadTokenizer(request.folder);
+  if (request.signal?.aborted) throw abortedError("load", request.signal.reason);
   checkAgreement(tokenizer, { vocabulary: checkpoint.config.vocabulary, tokens: checkpoint.tokens }, llava.imageToken);
   const device = chooseDevice(request.device, native, request.logger);
   const pool = poolOf(request, checkpoint, native, device);
