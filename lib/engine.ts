@@ -110,7 +110,7 @@ export class ModelEngine implements Engine {
     const site = new CallSite(this.batch);
     return new BatchStream({
       generate: (messages, given) => this.#answer(messages, given, site, batchDefaults.timeoutMs),
-      hasRoom: () => this.#hasRoom,
+      hasRoom: () => this.#runner.hasRoom,
     }, request);
   }
 
@@ -198,12 +198,6 @@ export class ModelEngine implements Engine {
       }, this.#model.clock);
       this.#runner.submit(work);
     });
-  }
-
-  /** Whether the runner takes one more work without ERR_QUEUE_FULL. */
-  get #hasRoom(): boolean {
-    const { waiting, preparing, ready } = this.#runner.state;
-    return waiting + preparing + ready < this.#model.maxQueue;
   }
 
   #checkAlive(what: string): void {

@@ -72,6 +72,11 @@ export class Runner {
     };
   }
 
+  /** Whether one more work may wait: otherwise `submit` ends it with ERR_QUEUE_FULL. */
+  get hasRoom(): boolean {
+    return this.#entries.size - this.#running.size < this.#options.maxQueue;
+  }
+
   submit(work: Work): void {
     const submitted = this.#options.clock.now();
     let entry: Entry;
@@ -117,8 +122,7 @@ export class Runner {
   #enter(work: Work, submitted: number): Entry {
     const { maxQueue, maxBatch } = this.#options;
     if (this.#refusal) throw this.#refusal();
-    const queued = this.#entries.size - this.#running.size;
-    if (queued >= maxQueue) {
+    if (!this.hasRoom) {
       throw new HimapError("ERR_QUEUE_FULL", `${work.kind}: expected at most ${maxQueue} requests to wait but received one more`, {
         hint: "send it again later, or raise maxQueue in load()",
       });
