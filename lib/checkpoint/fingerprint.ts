@@ -4,15 +4,14 @@ import { createHash } from "node:crypto";
 import path from "node:path";
 
 import { packageVersion } from "../package.js";
+import { readVocabulary } from "../tokenizer/index.js";
 import { throwIfAborted } from "./abort.js";
 import { fault } from "./fault.js";
-import { readBoundedFile, withFile, type WeightsFile } from "./files.js";
+import { withFile, type WeightsFile } from "./files.js";
 import type { TensorEntry } from "./types.js";
 
 /** Bytes that are read from the middle of each tensor; all of a 7B model's together are 3 MB. */
 const sampleBytes = 4096;
-/** Every form of a vocabulary, and the bytes that it may have. */
-const vocabularies = { names: ["tokenizer.json", "tokenizer.model"], limit: 64_000_000 };
 
 export interface FingerprintParts {
   folder: string;
@@ -34,11 +33,8 @@ export async function fingerprintOf({ folder, configurations, weights, tensors, 
   const add = (part: Uint8Array | string): void => void digest.update(`${Buffer.byteLength(part)}:`).update(part);
   add(packageVersion);
   configurations.forEach(add);
-  for (const name of vocabularies.names) {
-    throwIfAborted(signal);
-    const vocabulary = await readBoundedFile(folder, name, vocabularies.limit);
-    if (vocabulary !== undefined) add(vocabulary);
-  }
+  const vocabulary = await readVocabulary(folder);
+  if (vocabulary !== undefined) add(vocabulary.bytes);
   for (const [index, { name, header, path: file }] of weights.entries()) {
     throwIfAborted(signal);
     add(name);

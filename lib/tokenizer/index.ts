@@ -24,15 +24,24 @@ const forms = [
 const otherForms = ["qwen.tiktoken", "vocab.json", "vocab.txt"] as const;
 const lfsPointer = "version https://git-lfs";
 
+/** The file that `loadTokenizer` parses, and how; undefined where there is none. */
+export async function readVocabulary(folder: string): Promise<{ name: string; bytes: Uint8Array; parse: typeof parseTokenizerJson } | undefined> {
+  for (const { name, limit, parse } of forms) {
+    const bytes = await readBoundedFile(folder, name, limit);
+    if (bytes !== undefined) return { name, bytes, parse };
+  }
+  return undefined;
+}
+
 /**
  * Reads `tokenizer.json`, or `tokenizer.model` where there is none.
  * @throws HimapError ERR_BAD_CHECKPOINT: no such file, damaged or at odds with itself; ERR_UNSUPPORTED_MODEL: no LLaMA-like BPE;
  *   ERR_UNSUPPORTED_FILE: another kind of vocabulary; ERR_TOO_LARGE: above a limit of size.
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  for (const { name, limit, parse } of forms) {
-    const bytes = await readBoundedFile(folder, name, limit);
-    if (bytes === undefined) continue;
+  const vocabulary = await readVocabulary(folder);
+  if (vocabulary !== undefined) {
+    const { name, bytes, parse } = vocabulary;
     if (new TextDecoder("latin1").decode(bytes.subarray(0, lfsPointer.length)) === lfsPointer) {
       const hint = "run `git lfs pull` in the folder";
       fault("ERR_BAD_CHECKPOINT", name, "the file itself", "the tokenizer", "a Git LFS pointer to it", { hint });
