@@ -1,5 +1,5 @@
 # The native tests and the fuzz targets under AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their
-# own: scripts/sanitize.mjs. With clang the targets are libFuzzer's; with any other compiler test/fuzz/native/driver.cc
+# own: scripts/sanitize.ts. With clang the targets are libFuzzer's; with any other compiler test/fuzz/native/driver.cc
 # runs them on their corpus and on mutations of it.
 set(HIMAP_SANITIZERS -fsanitize=address,undefined,float-cast-overflow)
 if(CMAKE_CXX_COMPILER_ID MATCHES Clang)

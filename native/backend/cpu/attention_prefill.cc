@@ -12,9 +12,7 @@ constexpr const char* kWhere = "attention_prefill";
 
 void check_params(const AttentionPrefillParams& p) {
   check(p.sequences >= 0, kWhere, "sequences must be at least 0", p.sequences);
-  check(p.head_dim > 0 && p.head_dim % 8 == 0, kWhere, "head_dim must be a positive multiple of 8", p.head_dim);
-  check(p.kv_heads > 0, kWhere, "kv_heads must be positive", p.kv_heads);
-  check(p.heads > 0 && p.heads % p.kv_heads == 0, kWhere, "heads must be a positive multiple of kv_heads", p.heads);
+  check_heads(kWhere, p.heads, p.kv_heads, p.head_dim);
   if (p.sequences == 0) return;
   check_pointer(p.cu_rows, kWhere, "cu_rows");
   check(p.cu_rows[0] >= 0, kWhere, "cu_rows must begin at 0 or later", p.cu_rows[0]);

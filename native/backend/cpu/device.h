@@ -47,6 +47,13 @@ constexpr int64_t rows_per_chunk(int64_t row_bytes) {
   return row_bytes >= kChunkBytes ? 1 : kChunkBytes / (row_bytes > 0 ? row_bytes : 1);
 }
 
+/** What every attention needs of its heads. */
+inline void check_heads(const char* where, int32_t heads, int32_t kv_heads, int32_t head_dim) {
+  check(head_dim > 0 && head_dim % 8 == 0, where, "head_dim must be a positive multiple of 8", head_dim);
+  check(kv_heads > 0, where, "kv_heads must be positive", kv_heads);
+  check(heads > 0 && heads % kv_heads == 0, where, "heads must be a positive multiple of kv_heads", heads);
+}
+
 /**
  * Turns the q and k heads of one row of packed QKV (heads + 2 kv_heads, head_dim) in place by the angles of its position,
  * cos and sin (head_dim / 2), and puts its keys and values into their slot of a page.

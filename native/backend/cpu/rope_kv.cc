@@ -21,9 +21,7 @@ void rope_kv(Device& device, const RopeKvParams& params) {
   const int32_t head_dim = params.layout.head_dim;
   const int32_t kv_heads = params.layout.kv_heads;
   check(params.rows >= 0, kWhere, "rows must be at least 0", params.rows);
-  check(head_dim > 0 && head_dim % 8 == 0, kWhere, "head_dim must be a positive multiple of 8", head_dim);
-  check(kv_heads > 0, kWhere, "kv_heads must be positive", kv_heads);
-  check(params.heads > 0 && params.heads % kv_heads == 0, kWhere, "heads must be a positive multiple of kv_heads", params.heads);
+  check_heads(kWhere, params.heads, kv_heads, head_dim);
   if (params.rows == 0) return;
   check(params.blocks > 0, kWhere, "blocks must be positive", params.blocks);
   check_pointer(params.qkv, kWhere, "qkv");
