@@ -72,6 +72,29 @@ class FakeSystem {
   char name_[24] = "/tmp/himap-test-XXXXXX";
 };
 
+TEST("processors: those it may run on, or a control group's quota where that is less") {
+  const FakeSystem system;
+  const int32_t all = system_processors(system.root);
+  CHECK(all >= 1);
+  system.write("/proc/self/cgroup", "0::/jobs/one\n");
+  system.write("/sys/fs/cgroup/jobs/one/cpu.max", "max 100000\n");
+  CHECK_EQ(system_processors(system.root), all);
+  system.write("/sys/fs/cgroup/jobs/cpu.max", "150000 100000\n");
+  CHECK_EQ(system_processors(system.root), std::min(all, 2));
+  system.write("/sys/fs/cgroup/jobs/one/cpu.max", "20000 100000\n");
+  CHECK_EQ(system_processors(system.root), 1);
+
+  // Version 1, where the container sees its own group as the first one.
+  const FakeSystem old;
+  old.write("/proc/self/cgroup", "9:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n");
+  old.write("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n");
+  old.write("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
+  CHECK_EQ(system_processors(old.root), all);
+  old.write("/sys/fs/cgroup/cpu/docker/abc/cpu.cfs_quota_us", "100000\n");
+  old.write("/sys/fs/cgroup/cpu/docker/abc/cpu.cfs_period_us", "100000\n");
+  CHECK_EQ(system_processors(old.root), 1);
+}
+
 TEST("free memory: the system's, or what a control group leaves of it") {
   using Memory = std::pair<int64_t, int64_t>;
   const FakeSystem system;

@@ -1,12 +1,11 @@
 // The CPU backend's table: opening, memory, weights, and the line where exceptions become codes.
-#include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <system_error>
-#include <thread>
 
 #include "native/backend/cpu/choose.h"
 #include "native/backend/cpu/device.h"
@@ -16,15 +15,6 @@ namespace himap {
 namespace {
 
 constexpr int32_t kMaxThreads = 1024;
-
-/** Processors that this process may run on. */
-int32_t processors() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  int count = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 0;
-  if (count <= 0) count = static_cast<int>(std::thread::hardware_concurrency());
-  return std::max(count, 1);
-}
 
 int32_t probe(char* reason, size_t reason_bytes, char* detail, size_t detail_bytes) {
   return guarded(reason, reason_bytes, [&] { copy_text(detail, detail_bytes, choose_kernels().name); });
@@ -45,7 +35,7 @@ int32_t open(const DeviceOptions* options, Device** device, DeviceInfo* info, ch
     const int32_t wanted = options ? options->threads : 0;
     check(wanted >= 0 && wanted <= kMaxThreads, "open", "threads must be 0 (one per processor) to 1024", wanted);
     const CpuKernels& kernels = choose_kernels();
-    const int32_t threads = wanted > 0 ? wanted : std::min(processors(), kMaxThreads);
+    const int32_t threads = wanted > 0 ? wanted : std::min(system_processors(), kMaxThreads);
     try {
       *device = new Device(kernels, threads);
     } catch (const std::system_error&) {

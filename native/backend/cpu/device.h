@@ -72,4 +72,7 @@ HIMAP_OPERATIONS(HIMAP_OPERATION)
  */
 void system_memory(int64_t& free, int64_t& total, const std::string& root = "");
 
+/** Processors that this process may keep busy, at least 1: those it may run on, or its control group's quota where that is less. */
+int32_t system_processors(const std::string& root = "");
+
 }  // namespace himap
