@@ -27,10 +27,22 @@ void read_all(int descriptor, uint8_t* to, int64_t begin, int64_t end, const std
   }
 }
 
-/** Touches every page, so that a cold file is read here, with progress, and not in the first request. */
-void populate(uint8_t* data, int64_t begin, int64_t end) {
+/**
+ * Brings in every page, so that a cold file is read here, with progress, and not in the first request; and so that a page that
+ * cannot be read is an error here, and not the signal that touching it would be.
+ */
+void populate(uint8_t* data, int64_t begin, int64_t end, const std::string& path) {
 #ifdef MADV_POPULATE_READ
-  if (madvise(data + begin, static_cast<size_t>(end - begin), MADV_POPULATE_READ) == 0) return;
+  int error = 0;
+  do {
+    if (madvise(data + begin, static_cast<size_t>(end - begin), MADV_POPULATE_READ) == 0) return;
+    error = errno;
+  } while (error == EINTR || error == EAGAIN);
+  require(error != ENOMEM, Code::ERR_OUT_OF_MEMORY, "[weights] " + path + " could not be mapped whole: " + std::strerror(error));
+  // Linux before 5.14 does not know the request; pages are touched there.
+  require(error == EINVAL, Code::ERR_BAD_CHECKPOINT,
+          "[weights] " + path + " could not be read between bytes " + std::to_string(begin) + " and " + std::to_string(end) + ": " +
+              std::strerror(error));
 #endif
   static const int64_t page = sysconf(_SC_PAGESIZE);
   uint8_t sum = 0;
@@ -61,7 +73,7 @@ MappedFile::MappedFile(const std::string& path, int64_t bytes, bool copy, const 
     for (int64_t begin = 0; begin < bytes; begin += kChunk) {
       const int64_t end = std::min(bytes, begin + kChunk);
       if (copy) read_all(file.value, static_cast<uint8_t*>(data), begin, end, path);
-      else populate(static_cast<uint8_t*>(data), begin, end);
+      else populate(static_cast<uint8_t*>(data), begin, end, path);
       progress(end);
     }
   } catch (...) {

@@ -21,6 +21,7 @@ namespace {
 
 std::atomic<int64_t> left{0};  // requests until the one that fails; 0: none
 std::atomic<const char*> failed{nullptr};
+std::atomic<int> madvise_error{EINVAL};
 std::atomic<int64_t> blocks{0};
 std::atomic<int64_t> maps{0};
 std::atomic<int64_t> descriptors{0};
@@ -53,6 +54,8 @@ void fail_nth(int64_t nth) {
   failed = nullptr;
   left = nth;
 }
+
+void madvise_fails_with(int error) { madvise_error = error; }
 
 const char* failed_request() { return failed; }
 
@@ -114,7 +117,7 @@ ssize_t __wrap_pread(int descriptor, void* to, size_t bytes, off_t at) {
 
 int __wrap_madvise(void* address, size_t bytes, int advice) {
   if (!fails("madvise")) return __real_madvise(address, bytes, advice);
-  errno = EINVAL;
+  errno = himap::test::madvise_error;
   return -1;
 }
 

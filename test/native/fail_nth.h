@@ -22,6 +22,9 @@ inline bool operator==(const Held& a, const Held& b) {
 /** The `nth` request from now on fails, counted from 1 over all threads; 0: none. */
 void fail_nth(int64_t nth);
 
+/** What madvise says when it fails: EINVAL from a system that does not know the advice (the default), EFAULT from a bad disk. */
+void madvise_fails_with(int error);
+
 /** What has failed since then, e.g. "mmap"; null if there were not as many requests. */
 const char* failed_request();
 

@@ -1,6 +1,7 @@
 // Every allocation, map, file read and thread start fails once: the first, then the second, until there are no more. Each
 // time a typed error comes, or the same result as ever; nothing is left over; and what could be kept still works.
 #include <atomic>
+#include <cerrno>
 #include <memory>
 #include <new>
 #include <string>
@@ -140,9 +141,16 @@ std::vector<float> answer(Engine& engine) {
 TEST("opening a model") {
   const TinyModel model;
   const std::vector<float> expected = answer(*model.open());
-  for (const bool copy : {false, true}) {
+  struct Way {
+    const char* name;
+    bool copy;
+    int madvise_error;
+  };
+  for (const auto [name, copy, madvise_error] : {Way{"opening, weights mapped", false, EINVAL}, Way{"opening, weights mapped from a bad disk", false, EFAULT},
+                                                 Way{"opening, weights copied", true, EINVAL}}) {
+    test::madvise_fails_with(madvise_error);
     each_fault(
-        copy ? "opening, weights copied" : "opening, weights mapped", [] { return std::unique_ptr<Engine>(); },
+        name, [] { return std::unique_ptr<Engine>(); },
         [&](std::unique_ptr<Engine>& engine) { engine = model.open(copy); },
         [&](std::unique_ptr<Engine>& engine, bool ran) {
           CHECK_EQ(engine != nullptr, ran);
