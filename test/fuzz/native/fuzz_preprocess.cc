@@ -1,4 +1,6 @@
 // Pixels to the model's square: sizes, geometry, means and bytes from the input.
+#include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "native/image/resize.h"
@@ -25,10 +27,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const bool small = params.width > 0 && params.height > 0 && params.width <= kMost && params.height <= kMost &&
                      params.width * params.height <= kMost / 4;
   const int64_t fitting = small && (params.channels == 3 || params.channels == 4) ? params.width * params.height * params.channels : 0;
-  // A large square is right and takes seconds; the run is about sizes that are wrong.
-  if (fitting > 0 && params.side > 256 && params.side <= kMaxModelSide) return 0;
+  // A large square is right and takes up to seconds; the run is about sizes that are wrong, and keeps none of these.
+  if (fitting > 0 && params.side > 64 && params.side <= kMaxModelSide) return -1;
   std::vector<uint8_t> pixels(static_cast<size_t>(choices.or_border(fitting, 0, kMost)));
-  for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = choices.empty() ? static_cast<uint8_t>(i * 37) : choices.data()[i % choices.size()];
+  for (size_t i = 0, some; i < pixels.size() && !choices.empty(); i += some) {
+    some = std::min(choices.size(), pixels.size() - i);
+    std::memcpy(pixels.data() + i, choices.data(), some);
+  }
   params.pixels = pixels.data();
   params.byte_length = pixels.size();
 
