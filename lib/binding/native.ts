@@ -136,7 +136,7 @@ export interface StepInput {
 export interface Candidates {
   ids: Int32Array;
   logits: Float32Array;
-  /** log(sum(exp(logit))) over the whole adjusted vocabulary. */
+  /** log(sum(exp(logit))) over the whole adjusted vocabulary; NaN where a logit was no number. */
   logSumExp: number;
 }
 
@@ -146,7 +146,7 @@ export interface StepToken {
   sequence: number;
   /**
    * The token that the native sampler chose: the sequence goes on, unless it is a stop id. Absent where the caller is to
-   * choose it: the sequence's last pass of this step (its burst is over, or `yield` came).
+   * choose it: the sequence's last pass of this step (its burst is over, `yield` came, or a logit was no number).
    */
   token?: number;
   /** What it was, or is to be, chosen from. With `candidates: "last"` only where `token` is absent. */
@@ -154,7 +154,7 @@ export interface StepToken {
 }
 
 export interface StepResult {
-  /** Tokens chosen natively: at most `burst - 1`, fewer when a stop id or `yield` came. */
+  /** Tokens chosen natively: at most `burst - 1`, fewer when a stop id, `yield` or a logit that is no number came. */
   tokens: Int32Array;
   /**
    * One per forward pass, or of the last alone (`StepSequence.candidates`); the last one's token is yet to be chosen,

@@ -117,14 +117,15 @@ function checkEmbedding(value: unknown, where: string, facts: ImageFacts, faults
     faults.add(`the fingerprint ${facts.fingerprint} of this engine`, `${where}.fingerprint`, fingerprint);
     return undefined;
   }
-  const length = facts.imageTokens * facts.hidden;
-  if (!(features instanceof Float32Array) || features.length !== length || tokens !== facts.imageTokens) {
-    faults.add(`${facts.imageTokens} tokens in a Float32Array of ${length}`, `${where}.features`, features);
+  if (tokens !== facts.imageTokens) {
+    faults.add(`${facts.imageTokens}`, `${where}.tokens`, tokens);
     return undefined;
   }
+  const checked = faults.floats(features, `${where}.features`, facts.imageTokens * facts.hidden);
+  if (!checked) return undefined;
   if (typeof image !== "object" || image === null) {
     faults.add("the picture's placement", `${where}.image`, image);
     return undefined;
   }
-  return { embedding: { features, fingerprint, tokens, image } };
+  return { embedding: { features: checked, fingerprint, tokens, image } };
 }

@@ -100,9 +100,7 @@ function readInput(value: unknown, facts: StudyFacts, faults: Faults): RawPrompt
 function readPlanes(value: unknown, where: string, length: number, faults: Faults): Float32Array[] | undefined {
   if (value === undefined) return undefined;
   const list = faults.elements(value, where, limits.images);
-  list?.forEach((plane, i) => {
-    if (!(plane instanceof Float32Array) || plane.length !== length) faults.add(`a Float32Array of ${length}`, `${where}[${i}]`, plane);
-  });
+  list?.forEach((plane, i) => faults.floats(plane, `${where}[${i}]`, length));
   return list as Float32Array[] | undefined;
 }
 

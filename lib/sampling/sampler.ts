@@ -7,8 +7,20 @@
  */
 
 import type { Candidates, StepSampling } from "../binding/native.js";
+import { HimapError } from "../errors.cjs";
 import { expNonPositive } from "./exp.js";
 import { philox, uniform } from "./philox.js";
+
+/**
+ * Of one pass of one sequence: others of the same step may be sound.
+ * @throws ERR_BAD_CHECKPOINT where a logit was no number
+ */
+export function checkNumbers({ logSumExp }: Candidates): void {
+  if (!Number.isNaN(logSumExp)) return;
+  throw new HimapError("ERR_BAD_CHECKPOINT", "expected numbers for the model's logits but received NaN", {
+    hint: "the weights hold NaN, or values beyond the range of their arithmetic; `himap weights verify --values` names them",
+  });
+}
 
 /**
  * Chooses one of the candidates.
@@ -18,7 +30,7 @@ import { philox, uniform } from "./philox.js";
  */
 export function chooseToken(candidates: Candidates, sampling: StepSampling, position: number): number {
   const { ids, logits } = candidates;
-  // Nothing can be drawn where the best logit is infinite: every token is banned, or the model made no numbers.
+  // Nothing can be drawn where the best logit is infinite: every token is banned, or a logit overflowed.
   if (sampling.temperature === 0 || !Number.isFinite(logits[0])) return 0;
 
   let count = ids.length;

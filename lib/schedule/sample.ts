@@ -5,7 +5,7 @@ import { HimapError } from "../errors.cjs";
 import type { GenerateRequest } from "../request/generate.js";
 import { Adjustments } from "../sampling/adjust.js";
 import { logprobsOf } from "../sampling/logprobs.js";
-import { chooseToken } from "../sampling/sampler.js";
+import { checkNumbers, chooseToken } from "../sampling/sampler.js";
 import { StopScanner } from "../sampling/stop.js";
 import type { DetokenizerStream, Tokenizer } from "../tokenizer/types.js";
 import type { Delta, FinishReason, TokenLogprob } from "../types.js";
@@ -80,13 +80,9 @@ export class Sample {
   }
 }
 
-function checkCandidates({ ids, logits }: Candidates): void {
-  if (ids.length > 0 && logits[0]! > -Infinity) return;
-  if (ids.length > 0 && Number.isNaN(logits[0])) {
-    throw new HimapError("ERR_BAD_CHECKPOINT", "expected numbers for the model's logits but received NaN", {
-      hint: "the weights hold NaN, or values beyond the range of their arithmetic",
-    });
-  }
+function checkCandidates(candidates: Candidates): void {
+  checkNumbers(candidates);
+  if (candidates.logits[0]! > -Infinity) return;
   throw new HimapError("ERR_INVALID_ARG", "generate: expected at least one allowed token for logitBias but received biases that forbid all");
 }
 

@@ -1,10 +1,12 @@
 /** Works of one step: a prefill for study, and the encoding of a picture. */
 
+import type { StepToken } from "../binding/native.js";
 import type { HimapError } from "../errors.cjs";
 import { checkCharacters, checkDemand, checkLength, demandOf, type Demand, type Model } from "../model.js";
 import { renderIds, renderPrompt, type Prompt } from "../prompt/index.js";
 import { compileCuts } from "../pruning/compile.js";
 import type { EncodeRequest, ForwardRequest } from "../request/study.js";
+import { checkNumbers } from "../sampling/sampler.js";
 import type { ForwardResult, ImageEmbedding } from "../types.js";
 import { firstPositions, packSpans, pageTables } from "./layout.js";
 import type { Lease } from "./pages.js";
@@ -32,7 +34,8 @@ abstract class Study {
   }
 
   /** Its one pass is its last. */
-  take(): boolean {
+  take(_sequence: number, { candidates }: StepToken): boolean {
+    if (candidates) checkNumbers(candidates);
     return true;
   }
 

@@ -1,6 +1,7 @@
 #include "native/engine/burst.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "native/engine/sampler.h"
@@ -57,7 +58,8 @@ bool Burst::take(Decoder::DecodeRow& row, StepResult& result, bool yielded, std:
   const int64_t passes = static_cast<int64_t>(result.tokens.size()) + 1;
   StepToken& token = told.emplace_back();
   token.sequence = static_cast<size_t>(&result - results_.data());
-  if (passes < sequence.burst && !yielded) {
+  // Logits that are no numbers end this sequence's burst alone: its caller is to tell what is wrong with them.
+  if (passes < sequence.burst && !yielded && !std::isnan(candidates.log_sum_exp)) {
     row.position += 1;
     row.id = candidates.ids[choose_token(candidates, sequence.sampling, row.position)];
     token.token = row.id;

@@ -42,7 +42,7 @@ std::array<uint32_t, 4> philox(const uint32_t key[2], std::array<uint32_t, 4> co
 }
 
 size_t choose_token(const Candidates& candidates, const StepSampling& sampling, int64_t position) {
-  // Nothing can be drawn where the best logit is infinite: every token is banned, or the model made no numbers.
+  // Nothing can be drawn where the best logit is infinite: every token is banned, or a logit overflowed.
   if (sampling.temperature == 0 || !std::isfinite(candidates.logits[0])) return 0;
 
   size_t count = candidates.ids.size();

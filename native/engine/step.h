@@ -101,7 +101,7 @@ struct StepInput {
 struct Candidates {
   std::vector<int32_t> ids;
   std::vector<float> logits;
-  float log_sum_exp = 0;
+  float log_sum_exp = 0;  // NaN: a logit was no number
 };
 
 struct StepToken {

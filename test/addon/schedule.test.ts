@@ -1,9 +1,13 @@
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 
 import type { ModelEngine } from "../../lib/engine.js";
-import type { Generation, Result } from "../../lib/index.js";
-import { learn, live, openPico, request, said, type Life } from "../helpers/real-schedules.js";
+import type { Generation, Message, Result } from "../../lib/index.js";
+import { learn, live, openPico, pico, request, said, type Life } from "../helpers/real-schedules.js";
+import { withFolder } from "../helpers/tiny-checkpoint.js";
 
 let engine: ModelEngine;
 test.before(async () => {
@@ -23,6 +27,37 @@ test("24 requests of every kind say together what each says alone, bit by bit, i
     order.forEach((i, at) => assert.is(said(together[at]!), alone[i], `request ${i}`));
   }
   assert.is(engine.state.pagesInUse, 0);
+});
+
+test("a request whose logits are no numbers fails alone, whoever shares its steps", async () => {
+  await withFolder(async (folder) => {
+    // A token whose embedding is NaN, as a damaged checkpoint may have one.
+    const [damaged] = engine.tokenize("Z").slice(-1);
+    cpSync(pico, folder, { recursive: true });
+    const file = path.join(folder, "model.safetensors");
+    const bytes = readFileSync(file);
+    const headerBytes = Number(bytes.readBigUInt64LE(0));
+    const { shape, data_offsets } = JSON.parse(bytes.toString("utf8", 8, 8 + headerBytes))["language_model.model.embed_tokens.weight"];
+    bytes.writeUInt16LE(0x7e00, 8 + headerBytes + data_offsets[0] + damaged! * shape[1] * 2);
+    writeFileSync(file, bytes);
+
+    const sick = await openPico({}, folder);
+    const neighbours = [1, 2].map((i) => request(i));
+    const alone: string[] = [];
+    for (const { messages, options } of neighbours) alone.push(said(await sick.generate(messages, options)));
+    const bad: Message[] = [{ role: "user", content: "Z" }];
+    for (const n of [1, 3]) {
+      const outcomes = await Promise.allSettled([
+        sick.generate(bad, { maxTokens: 8, n }),
+        sick.forward(bad),
+        ...neighbours.map(({ messages, options }) => sick.generate(messages, options)),
+      ]);
+      assert.equal(outcomes.slice(0, 2).map((outcome) => outcome.status === "rejected" && outcome.reason.code), ["ERR_BAD_CHECKPOINT", "ERR_BAD_CHECKPOINT"]);
+      assert.equal(outcomes.slice(2).map((outcome) => outcome.status === "fulfilled" && said(outcome.value as Result)), alone);
+    }
+    assert.is(sick.state.pagesInUse, 0);
+    await sick.dispose();
+  });
 });
 
 test("n samples are those of n requests with each sample's own draw, and the first is that of n = 1", async () => {

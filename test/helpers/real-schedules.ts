@@ -16,8 +16,10 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 const pictures = [1, 2, 3, 4].map((scene) => readFileSync(`${root}/examples/images/scene-${scene}.png`));
 const texts = ["How many red shapes are there?", "What colour is the circle?", "Describe the picture.", "Is there a square? Say yes or no, and where it is."];
 
-export const openPico = async (options: LoadOptions = {}): Promise<ModelEngine> =>
-  (await load(`${root}/models/pico-llava`, { threads: 2, maxBatch: 16, ...options })) as ModelEngine;
+export const pico = `${root}/models/pico-llava`;
+
+export const openPico = async (options: LoadOptions = {}, folder = pico): Promise<ModelEngine> =>
+  (await load(folder, { threads: 2, maxBatch: 16, ...options })) as ModelEngine;
 
 /** The requests that lives are made of, each of which says the same whenever it is asked. */
 export function request(index: number): { messages: Message[]; options: GenerateOptions } {

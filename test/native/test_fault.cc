@@ -2,6 +2,7 @@
 // opening a model and running a pruned prompt with a few tokens behind it.
 #include <dlfcn.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <memory>
 #include <optional>
@@ -53,6 +54,7 @@ std::vector<float> step(Engine& engine) {
   const StepOutput output = engine.step(input, ++ticket);
   std::vector<float> logits;
   for (const Candidates& candidates : output.sequences[0].candidates) {
+    require(!std::isnan(candidates.log_sum_exp), Code::ERR_BAD_CHECKPOINT, "[test] a logit is no number");
     logits.insert(logits.end(), candidates.logits.begin(), candidates.logits.end());
   }
   return logits;
@@ -135,7 +137,7 @@ TEST("out of memory: a typed error, then the same bits") { recovers_from("oom", 
 TEST("a refused launch: a typed error, then the same bits") { recovers_from("launch", Code::ERR_INTERNAL); }
 TEST("a lost device: every later call is refused without reaching it") { is_lost_by("lost"); }
 TEST("a hanging device: the watchdog ends the step") { is_lost_by("hang"); }
-TEST("a result that is no number: the step fails, the next is right") {
+TEST("a result that is no number: the sequence is told so, the next step is right") {
   const int64_t fired = for_every_operation("nan", [](const Outcome& outcome) {
     CHECK(!outcome.opening);
     // Behind the first step's last result, the fault falls into the second.

@@ -74,7 +74,9 @@ const badMessages: [name: string, messages: unknown, says: RegExp][] = [
   ["too many images", user(Array.from({ length: 257 }, () => image)), /at most 256 images/],
   ["too much text", "x".repeat(1_000_001), /at most 1000000 characters/],
   ["an embedding of another engine", withImage({ embedding: { ...embedding, fingerprint: "g" } }), /the fingerprint f of this engine/],
-  ["an embedding of another size", withImage({ embedding: { ...embedding, features: new Float32Array(7) } }), /64 tokens in a Float32Array of 512/],
+  ["an embedding of another size", withImage({ embedding: { ...embedding, features: new Float32Array(7) } }), /a Float32Array of 512/],
+  ["an embedding of another number of tokens", withImage({ embedding: { ...embedding, tokens: 63 } }), /expected 64 for .*tokens but received 63/],
+  ["an embedding with a NaN", withImage({ embedding: { ...embedding, features: new Float32Array(512).fill(NaN, 7, 9) } }), /a finite number for .*features\[7\] but received NaN/],
   ["an embedding without a placement", withImage({ embedding: { ...embedding, image: null } }), /placement/],
   ["an embedding that is null", withImage({ embedding: null }), /bytes, a Blob/],
 ];
@@ -226,6 +228,7 @@ test("forward: ids and what the images hold", () => {
     [{ ids: [1], pixels: [pixels] }, {}, /each of the 0 images/],
     [{ ids: [-200], pixels: [new Float32Array(3)] }, {}, /Float32Array of 37632 for pixels\[0\]/],
     [{ ids: [-200], features: [new Float32Array(3)] }, {}, /Float32Array of 512 for features\[0\]/],
+    [{ ids: [-200], features: [new Float32Array(512).fill(Infinity, 511)] }, {}, /a finite number for features\[0\]\[511\] but received Infinity/],
     [{ ids: [-200], features: [], pixels: [] }, {}, /either pixels or features/],
     [{ ids: [1], pixel: 1 }, {}, /did you mean "pixels"/],
     [{ ids: [1] }, { logits: "some" }, /one of "all", "last"/],
