@@ -102,17 +102,44 @@ export function goldenRequests(name: string): {
 
 const slice = ({ shape, data }: Tensor, index: number): Float32Array => data.subarray(index * (data.length / shape[0]!), (index + 1) * (data.length / shape[0]!));
 
+/** The CPU backend's instruction sets, worst to best: native/backend/cpu/choose.cc. */
+const instructionSets = ["portable", "avx2", "avx512"];
+
 /**
- * Defines and runs the tests of one case.
+ * Defines and runs the tests of one case, on each instruction set that the machine has.
  * @param checkpoint The folder to open. Default: the case's own.
  */
 export function goldenSuite(name: string, checkpoint = `${folderOf(name)}checkpoint`): void {
   const golden = JSON.parse(readFileSync(`${folderOf(name)}case.json`, "utf8")) as GoldenCase;
-  const test = suite(`golden ${name}`);
+  const { usable, missing } = setsOfThisMachine();
+  if (missing.length > 0) console.log(`NOTE: ${name} did not run on ${missing.join(", ")}: not on this machine`);
+  for (const set of usable) goldenSuiteOn(set, name, golden, checkpoint);
+}
+
+function setsOfThisMachine(): { usable: string[]; missing: string[] } {
+  const usable = instructionSets.filter((set) => withSet(set, () => loadNative().backends().some((backend) => backend.name === "cpu" && backend.usable)));
+  return { usable, missing: instructionSets.filter((set) => !usable.includes(set)) };
+}
+
+/** `HIMAP_CPU` is read whenever a backend is asked or opened. */
+function withSet<T>(set: string, use: () => T): T {
+  process.env.HIMAP_CPU = set;
+  try {
+    return use();
+  } finally {
+    delete process.env.HIMAP_CPU;
+  }
+}
+
+function goldenSuiteOn(set: string, name: string, golden: GoldenCase, checkpoint: string): void {
+  const test = suite(`golden ${name}, ${set}`);
   let engine: Engine;
   test.before(async () => {
     const geometry = golden.requests[0]!.image!.geometry;
+    process.env.HIMAP_CPU = set;
     engine = await load(checkpoint, { imageAspectRatio: geometry });
+    delete process.env.HIMAP_CPU;
+    assert.is(engine.info.simd, set);
   });
   test.after(() => engine.dispose());
 
