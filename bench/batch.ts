@@ -5,32 +5,37 @@
  *
  * pico-llava with 1, 8, 32 and 128 of 256 requests at once; a LLaVA of random weights whose decoder has about a billion (made once,
  * with its GGUF, in build/bench-cpu), with 1 and 8 sequences, text against node-llama-cpp, pictures dense and with himap.
- * Under ten minutes on two cores. Linux x64.
+ * Under ten minutes on two cores. Figures go to bench/results/batch.json, those of any other choice to a name that tells it.
+ * Linux x64.
  */
 
-import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
-import path from "node:path";
 import { parseArgs } from "node:util";
 
-import { packageRoot, packageVersion } from "../lib/package.js";
 import { atLeast, atMost, type Aim } from "./batch/aims.js";
 import { aimsTable, decodeGain, picoTable, randomModelTable } from "./batch/markdown.js";
 import { benchPico, type PicoRow } from "./batch/pico.js";
 import { benchPictures, benchText, type RandomModelRow, type RandomModelSettings } from "./batch/random-model.js";
-import { describeMachine, loadBefore } from "./cpu/machine.js";
 import { benchModel } from "./cpu/models.js";
 import { installRival } from "./cpu/rivals.js";
+import { beginRun, resultFile, unusual } from "./result.js";
 
+const usual = { shape: "1b", repetitions: "2", requests: "256" };
 const { values } = parseArgs({
   options: {
     only: { type: "string" },
-    shape: { type: "string", default: "1b" },
-    repetitions: { type: "string", default: "2" },
-    requests: { type: "string", default: "256" },
-    out: { type: "string", default: path.join(packageRoot, "bench", "results", "batch.json") },
+    shape: { type: "string", default: usual.shape },
+    repetitions: { type: "string", default: usual.repetitions },
+    requests: { type: "string", default: usual.requests },
+    out: { type: "string" },
   },
 });
+const out = values.out ?? resultFile("batch", [
+  values.only,
+  unusual(values.shape, usual.shape),
+  unusual(values.repetitions, usual.repetitions, `${values.repetitions}-repetitions`),
+  unusual(values.requests, usual.requests, `${values.requests}-requests`),
+]);
 const wanted = (part: string): boolean => values.only === undefined || values.only === part;
 const settings: RandomModelSettings = { threads: cpus().length, sequences: [1, 8], promptTokens: 64, newTokens: 32 };
 const concurrencies = [1, 8, 32, 128];
@@ -40,8 +45,7 @@ const count = Number(values.repetitions);
 const repetitions = { count, most: count };
 
 const rival = wanted("text") ? installRival("node-llama-cpp") : undefined;
-const started = performance.now();
-const machine = { ...describeMachine(), before: await loadBefore() };
+const write = await beginRun(out);
 let pico: PicoRow[] = [];
 const random: RandomModelRow[] = [];
 
@@ -66,10 +70,7 @@ function aims(): Aim[] {
 }
 
 function save(): void {
-  const seconds = (performance.now() - started) / 1000;
-  mkdirSync(path.dirname(values.out), { recursive: true });
-  const whole = { version: packageVersion, machine, shape: values.shape, settings, rival, seconds, aims: aims(), pico, random };
-  writeFileSync(values.out, `${JSON.stringify(whole, null, 2)}\n`);
+  write({ shape: values.shape, settings, rival, aims: aims(), pico, random });
 }
 
 if (wanted("pico")) {

@@ -8,17 +8,20 @@
  */
 
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { load, type Engine } from "../lib/index.js";
 import type { Preset } from "../lib/types.js";
 import { inspect } from "../weights-tools/inspect.js";
 import { processorSeconds } from "./cpu/text-run.js";
-import { describeMachine, loadBefore, LoadWatch } from "./cpu/machine.js";
+import { LoadWatch } from "./cpu/machine.js";
+import { beginRun, resultFile } from "./result.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const folder = process.argv[2] ?? `${root}build/llava-7b`;
+const [given] = process.argv.slice(2);
+const folder = given ?? `${root}build/llava-7b`;
 const promptWords = 60;
 const picture = { path: `${root}examples/images/scene-1.png` };
 const question = "What is in this picture, and where is each of the things that you can see in it?";
@@ -68,7 +71,7 @@ if (!existsSync(folder)) {
   if (made.status !== 0) process.exit(made.status ?? 1);
 }
 
-const machine = { ...describeMachine(), before: await loadBefore() };
+const write = await beginRun(resultFile("memory", [given === undefined ? "7b" : path.basename(given)]));
 // Twice: the first opening warms the disk's cache.
 const [, coldSeconds] = await timed(async () => (await load(folder)).dispose());
 const before = status("RssAnon");
@@ -88,7 +91,6 @@ const pictures: object[] = [];
 for (const pruning of ["none", "himap"] as const) pictures.push(await askAboutPicture(engine, pruning));
 
 const figures = {
-  machine,
   simd: engine.info.simd,
   threads: engine.info.threads,
   parameters: engine.info.parameters,
@@ -103,6 +105,4 @@ const figures = {
   pictures,
 };
 await engine.dispose();
-mkdirSync(`${root}bench/results`, { recursive: true });
-writeFileSync(`${root}bench/results/memory-7b.json`, `${JSON.stringify(figures, null, 2)}\n`);
-console.log(JSON.stringify(figures, null, 2));
+console.log(JSON.stringify({ ...write(figures), ...figures }, null, 2));

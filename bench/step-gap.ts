@@ -8,20 +8,19 @@
  * ends. Blocked, nothing can be asked or handed on; what runs should go on. The whole takes about a minute.
  */
 
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
 import { load, type Engine } from "../lib/index.js";
-import { packageRoot, packageVersion } from "../lib/package.js";
-import { LoadWatch, describeMachine, type Others } from "./cpu/machine.js";
+import { packageRoot } from "../lib/package.js";
+import { LoadWatch, type Others } from "./cpu/machine.js";
 import { processorSeconds } from "./cpu/text-run.js";
+import { beginRun, resultFile } from "./result.js";
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { out: { type: "string", default: path.join(packageRoot, "bench", "results", "step-gap.json") } },
-});
-const folder = positionals[0] ?? path.join(packageRoot, "models", "pico-llava");
+const { values, positionals: [model] } = parseArgs({ allowPositionals: true, options: { out: { type: "string" } } });
+const folder = model ?? path.join(packageRoot, "models", "pico-llava");
+const out = values.out ?? resultFile("step-gap", [model && path.basename(model)]);
 /** Milliseconds that JavaScript is blocked, and then free, before it is blocked again. */
 const [blockedMs, freeMs] = [50, 5];
 const together = 32;
@@ -102,6 +101,7 @@ async function measure(work: Gap["work"], javascript: Gap["javascript"]): Promis
   }
 }
 
+const write = await beginRun(out);
 const gaps: Gap[] = [];
 for (const work of ["answers", "pictures"] as const) {
   for (const javascript of ["free", "blocked"] as const) {
@@ -114,5 +114,4 @@ for (const work of ["answers", "pictures"] as const) {
     );
   }
 }
-mkdirSync(path.dirname(values.out), { recursive: true });
-writeFileSync(values.out, `${JSON.stringify({ version: packageVersion, machine: describeMachine(), folder: path.basename(folder), blockedMs, freeMs, together, gaps }, null, 2)}\n`);
+write({ folder: path.basename(folder), blockedMs, freeMs, together, gaps });

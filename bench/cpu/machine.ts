@@ -23,7 +23,15 @@ export function measureCeilings(simd: string, threads: number): Ceilings {
   return { fmaGflops, readGBs };
 }
 
-export function describeMachine(): { processor: string; processors: number; memoryBytes: number; node: string; load: number[] } {
+export interface Machine {
+  processor: string;
+  processors: number;
+  memoryBytes: number;
+  node: string;
+  load: number[];
+}
+
+export function describeMachine(): Machine {
   return { processor: cpus()[0]!.model, processors: cpus().length, memoryBytes: totalmem(), node: process.version, load: loadavg() };
 }
 

@@ -1,15 +1,21 @@
-import { open } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { open, readFile } from "node:fs/promises";
 import path from "node:path";
 
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 
 import { writeDecoder, writeVision } from "../../bench/cpu/gguf.js";
+import { caption, textTables, visionRivalTable, visionTable } from "../../bench/cpu/markdown.js";
+import { cpuBench } from "../../bench/cpu/options.js";
 import { repeat } from "../../bench/cpu/repeat.js";
-import { promptIds } from "../../bench/cpu/text.js";
+import { promptIds, type TextRow } from "../../bench/cpu/text.js";
+import type { VisionRow } from "../../bench/cpu/vision.js";
 import { inventVocabulary } from "../../bench/cpu/vocabulary.js";
 import { decodeBytes, decodeFlops, pictureFlops, prefillFlops } from "../../bench/cpu/work.js";
+import { beginRun, resultFile, type RunFacts } from "../../bench/result.js";
 import { openCheckpoint } from "../../lib/checkpoint/index.js";
+import { packageRoot, packageVersion } from "../../lib/package.js";
 import { makeRandom } from "../../weights-tools/make-random.js";
 import { decodeWeights, encodeWeights } from "../../weights-tools/number-formats.js";
 import { withFolder } from "../helpers/tiny-checkpoint.js";
@@ -168,6 +174,62 @@ test("contenders take turns, in reversed order each time, and as many runs are k
   assert.is(order.join(""), "abbaab");
   assert.equal(runs.map((one) => one.map(({ name }) => name)), [["a", "a", "a"], ["b", "b", "b"]]);
   assert.ok(runs.flat().every(({ others }) => others === 0));
+});
+
+test("only a run of everything writes to cpu.json; any other choice is in the name", () => {
+  const names: [args: string, name: string][] = [
+    ["", "cpu"],
+    ["--types F32,F16,BF16 --threads 1,2 --vision-rival", "cpu"],
+    ["--types F32 --threads 1", "cpu-f32-1-thread"],
+    ["--types f16,bf16", "cpu-f16-bf16"],
+    ["--threads 1,2,4", "cpu-1-2-4-threads"],
+    ["--short", "cpu-short"],
+    ["--shape tiny --prompt 64 --short", "cpu-tiny-prompt-64-short"],
+  ];
+  for (const [args, name] of names) {
+    assert.is(cpuBench(args.split(" ").filter(Boolean)).out, path.join(packageRoot, "bench", "results", `${name}.json`), args);
+  }
+  assert.is(cpuBench(["--short", "--out", "x.json"]).out, "x.json");
+  assert.is(path.basename(resultFile("batch", [undefined, "pico", undefined])), "batch-pico.json");
+});
+
+test("a result says what was measured, where, and how long it took", () =>
+  withFolder(async (folder) => {
+    const file = path.join(folder, "new", "result.json");
+    const write = await beginRun(file);
+    const first = write({ figure: 1 });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const facts = write({ figure: 2 });
+    assert.equal(JSON.parse(await readFile(file, "utf8")), { ...facts, figure: 2 });
+    assert.ok(first.seconds >= 0 && facts.seconds >= first.seconds + 0.01);
+    assert.is(facts.version, packageVersion);
+    assert.ok(facts.machine.processors >= 1 && facts.machine.before.others >= 0);
+    if (existsSync(path.join(packageRoot, ".git"))) assert.match(facts.commit!, /^[0-9a-f]{7,40}(-dirty)?$/);
+    else assert.is(facts.commit, undefined);
+  }));
+
+test("what a run prints is Markdown with the SIMD path beside the figures", () => {
+  const facts: RunFacts = {
+    version: "1", commit: "abcdef1", seconds: 1980,
+    machine: { processor: "P", processors: 2, memoryBytes: 1, node: "v", load: [], before: { others: 0, background: 0 } },
+  };
+  const of = { type: "F16", threads: 2, simd: "avx2", ceilings: { fmaGflops: 100, readGBs: 20 } } as const;
+  const figures = {
+    prefill: { seconds: 1, tokensPerSecond: 10, gflops: 50, gflopsPerProcessor: 25 }, decode: { seconds: 1, tokensPerSecond: 2, gflops: 1, gbs: 10 }, runs: [],
+  };
+  const text: TextRow = { ...of, himap: { ...figures, logits: "h" }, rival: { ...figures, kernels: "k" }, sameTokens: 33 };
+  const vision: VisionRow = {
+    ...of, preset: "none", seconds: { picture: 0.01, vision: 1, prefill: 2, total: 4 }, gflops: { vision: 50, prefill: 60 }, kept: [], logits: "h", runs: [],
+  };
+  const rival = { rival: "other 1", type: "F16", threads: 2, total: 9, prompt: 8, promptTokens: 640, processor: 1, others: 0, background: 0 };
+  assert.is(
+    caption("npm run bench:cpu", "cpu.json", facts, [{ others: 0.01, background: 0 }, { others: 0.049, background: 0 }]),
+    "`npm run bench:cpu` at abcdef1 on 2 processors (P), other processes\ntaking at most 0.05 of them; `cpu.json` has every run. 33 minutes.\n",
+  );
+  assert.is((textTables([text], "r").match(/^\| F16, 2, avx2 \| 10\.0 \(50\) \||^\| F16, 2, avx2 \| 2\.00 \(10\.0\) \|/gm) ?? []).length, 2);
+  assert.match(visionTable([vision]), "| F16, 2, avx2 | `none` | 10.0 | 1.00 (50, 50 %) | 2.00 (60) | 1.00x | 4.00 | `h` |\n");
+  assert.match(visionRivalTable([rival]), "| F16, 2 | other 1 | 640 | 8.00 | 9.00 |\n");
+  assert.is(visionRivalTable([]), "");
 });
 
 test.run();

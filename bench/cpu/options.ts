@@ -1,0 +1,53 @@
+/** What `npm run bench:cpu` is asked for. */
+
+import { parseArgs } from "node:util";
+
+import type { WeightType } from "../../lib/checkpoint/types.js";
+import { resultFile, unusual } from "../result.js";
+import type { TextSettings } from "./text.js";
+
+const usual = { types: "F32,F16,BF16", threads: "1,2", shape: "1b", prompt: "640" };
+
+export interface CpuBench {
+  types: WeightType[];
+  threadCounts: number[];
+  shape: string;
+  short: boolean;
+  visionRival: boolean;
+  settings: TextSettings;
+  /** Where the figures go. */
+  out: string;
+}
+
+export function cpuBench(args: readonly string[]): CpuBench {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      "short": { type: "boolean", default: false },
+      "vision-rival": { type: "boolean", default: false },
+      "types": { type: "string", default: usual.types },
+      "threads": { type: "string", default: usual.threads },
+      "shape": { type: "string", default: usual.shape },
+      "prompt": { type: "string", default: usual.prompt },
+      "out": { type: "string" },
+    },
+  });
+  const { short, shape, threads, prompt } = values;
+  const types = values.types.toUpperCase();
+  const joined = (list: string): string => list.toLowerCase().replaceAll(",", "-");
+  return {
+    types: types.split(",") as WeightType[],
+    threadCounts: threads.split(",").map(Number),
+    shape,
+    short,
+    visionRival: values["vision-rival"],
+    settings: { prompt: Number(prompt), steps: 32, repetitions: short ? { count: 1, most: 1 } : { count: 3, most: 9 } },
+    out: values.out ?? resultFile("cpu", [
+      unusual(shape, usual.shape),
+      unusual(types, usual.types, joined(types)),
+      unusual(threads, usual.threads, `${joined(threads)}-thread${threads === "1" ? "" : "s"}`),
+      unusual(prompt, usual.prompt, `prompt-${prompt}`),
+      short ? "short" : undefined,
+    ]),
+  };
+}
