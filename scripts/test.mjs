@@ -49,7 +49,8 @@ async function report(name, command, args, count = countsOf) {
   const seconds = ((Date.now() - started) / 1000).toFixed(1)
   console.log(`${counts.failed ? 'FAIL' : 'ok  '} ${name}  ${counts.passed} passed${counts.failed ? `, ${counts.failed} failed (${end})` : ''}${counts.skipped ? `, ${counts.skipped} skipped` : ''}  ${seconds} s`)
   if (counts.failed) console.log(output.replace(/^/gm, '     '))
-  else for (const line of output.match(/^(SKIP|NOTE): .*$/gm) ?? []) console.log(`     ${line}`)
+  // Not only where a line begins: uvu's dots stand before what a test prints.
+  else for (const line of output.match(/\b(SKIP|NOTE): .*$/gm) ?? []) console.log(`     ${line}`)
 }
 
 const wanted = (name) => words.length === 0 || words.some((word) => name.includes(word))
