@@ -482,7 +482,7 @@ export interface Engine extends AsyncDisposable {
    * Answers a conversation; a bare string is one user message without a picture. Never throws: the generation rejects, or
    * throws where it is iterated.
    * @throws HimapError, by way of the generation: ERR_INVALID_ARG; ERR_CONTEXT_OVERFLOW for a prompt beyond the model's
-   *   positions; ERR_BAD_IMAGE, ERR_TOO_LARGE; ERR_QUEUE_FULL; ERR_TIMEOUT and ERR_ABORTED, with `partial`;
+   *   positions; ERR_BAD_IMAGE, ERR_UNSUPPORTED_FILE, ERR_TOO_LARGE; ERR_QUEUE_FULL; ERR_TIMEOUT and ERR_ABORTED, with `partial`;
    *   ERR_OUT_OF_MEMORY; ERR_DEVICE_LOST; ERR_DISPOSED
    */
   generate(messages: string | Message[], options?: GenerateOptions): Generation;

@@ -154,6 +154,12 @@ badOptions.forEach(([options, says], i) => {
   test(`options refused: ${i} ${describe(options)}`, () => assert.match(faults(() => checkGenerate("hi", options, facts)).join("; "), says));
 });
 
+test("the corpus of refused requests is large", () => {
+  const count = badMessages.length + badOptions.length;
+  assert.ok(count >= 100, String(count));
+  console.log(`NOTE: ${count} requests refused for their messages or options`);
+});
+
 test("all faults of messages, options and pruning in one error", () => {
   const found = faults(() => checkGenerate([{ role: "user", content: [{ type: "image", image: 3 }] }, { role: "x", content: 1 }], {
     maxTokens: 0, temperature: -1, stop: [1, 2], logitBias: { y: 1 }, pruning: { cuts: [{}] }, nonsense: true,
