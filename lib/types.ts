@@ -97,7 +97,7 @@ export interface LoadOptions {
   device?: "auto" | "cpu" | "cuda";
   /** Storage type of the KV cache. Default `f32` on a CPU; on a card the type that it computes in. */
   kvType?: "auto" | "f32" | "f16" | "bf16";
-  /** Worker threads of the CPU engine. Default: one per processor. */
+  /** Threads that the CPU engine computes on, its own among them, 1 to 1024. Default: one per processor that the process may keep busy. */
   threads?: number;
   /** `map` uses the weights where they lie in the files; `copy` reads them into memory, for files that may be truncated while the engine runs. Default `map`. */
   weights?: "map" | "copy";
