@@ -2,7 +2,8 @@
  * npm run fuzz -- --parser NAME --inputs N [--seed S] [--keep]
  *
  * Without --parser every parser in turn. A finding ends the run with exit code 1 and is written to the working directory;
- * --keep adds the inputs that reached new code to the corpus in the repository.
+ * --keep adds the inputs that reached new code to the corpus in the repository. The native entries, a `manifest` of their own
+ * among them, have `npm run fuzz:native`.
  */
 
 import { createHash } from "node:crypto";
@@ -23,7 +24,7 @@ const { values } = parseArgs({
 const names = values.parser === undefined ? Object.keys(targets) : [values.parser];
 const [inputs, seed] = [Number(values.inputs), Number(values.seed)];
 if (!names.every((name) => name in targets) || !(inputs > 0) || !Number.isInteger(seed)) {
-  console.error(`usage: npm run fuzz -- [--parser ${Object.keys(targets).join("|")}] [--inputs N] [--seed S] [--keep]`);
+  console.error(`usage: npm run fuzz -- [--parser ${Object.keys(targets).join("|")}] [--inputs N] [--seed S] [--keep]\nthe native entries: npm run fuzz:native -- ENTRY`);
   process.exit(2);
 }
 
