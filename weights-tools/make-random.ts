@@ -181,7 +181,7 @@ export async function makeRandom(folder: string, { shape, type, shards: count, s
   await json("generation_config.json", { bos_token_id: 1, eos_token_id: 2 });
   await json("preprocessor_config.json", makePreprocessor(chosen.vision.image_size as number));
 
-  const facts = readConfig(parseJsonObject(Buffer.from(JSON.stringify(config)), "config.json", { depth: 64, values: 1000 }), undefined);
+  const facts = readConfig(parseJsonObject(Buffer.from(JSON.stringify(config)), "config.json", { depth: 64, values: 1000, objects: 1000 }), undefined);
   const elementsOf = (tensor: ExpectedTensor): number => tensor.shape.reduce((product, side) => product * side, 1);
   const bytesOf = (tensor: ExpectedTensor): number => elementsOf(tensor) * typeBytes[type];
   const shards = shardsOf(expectedTensors(facts), bytesOf, count);

@@ -7,8 +7,12 @@
 import { fault, quote } from "../lib/checkpoint/fault.js";
 import { safetensorsLimits } from "../lib/checkpoint/safetensors.js";
 
+/**
+ * A tensor takes some 40 opcodes of 300 bytes, 6 to 9 containers and 10 values of the memo, so these have room for more than
+ * 30,000 tensors in one file, and a pickle that is all containers still costs less than 100 MB.
+ */
 export const pickleLimits = {
-  bytes: 64_000_000, opcodes: 10_000_000, stack: 100_000, memo: 2_000_000, marks: 64, stringBytes: 65_536,
+  bytes: 32_000_000, opcodes: 1_500_000, containers: 300_000, stack: 100_000, memo: 500_000, marks: 64, stringBytes: 65_536,
 } as const;
 
 /** Storage types by their Python names, as safetensors calls them, and the bytes of an element. */
@@ -23,7 +27,6 @@ const orderedDict = "collections OrderedDict";
 const rebuildTensor = "torch._utils _rebuild_tensor_v2";
 const rebuildParameter = "torch._utils _rebuild_parameter";
 const torchSize = "torch Size";
-const globals = new Set([orderedDict, rebuildTensor, rebuildParameter, torchSize, ...storages.keys()]);
 
 /** A run of elements in an entry of the archive. */
 export interface PickledStorage {
@@ -52,6 +55,9 @@ export class PickledTensor {
 class Global {
   constructor(readonly name: string) {}
 }
+const globals = new Map(
+  [orderedDict, rebuildTensor, rebuildParameter, torchSize, ...storages.keys()].map((name) => [name, new Global(name)]),
+);
 class Tuple {
   constructor(readonly items: readonly PickleValue[]) {}
 }
@@ -82,6 +88,7 @@ const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 class Machine {
   #at = 0;
   #opcodeAt = 0;
+  #containers = 0;
   readonly #view: DataView;
   readonly #stack: PickleValue[] = [];
   /** Heights of the stack where a mark was set. */
@@ -122,9 +129,9 @@ class Machine {
         if (version !== 2) this.#unsupported("protocol 2, which torch.save writes,", "the pickle", `protocol ${version}`);
         return;
       }
-      case 0x7d: return this.#push(new PickledDict()); // EMPTY_DICT
-      case 0x5d: return this.#push(new List()); // EMPTY_LIST
-      case 0x29: return this.#push(new Tuple([])); // EMPTY_TUPLE
+      case 0x7d: return this.#pushContainer(new PickledDict()); // EMPTY_DICT
+      case 0x5d: return this.#pushContainer(new List()); // EMPTY_LIST
+      case 0x29: return this.#pushContainer(new Tuple([])); // EMPTY_TUPLE
       case 0x4e: return this.#push(null); // NONE
       case 0x88: return this.#push(true); // NEWTRUE
       case 0x89: return this.#push(false); // NEWFALSE
@@ -133,10 +140,10 @@ class Machine {
           this.#tooLarge(`at most ${pickleLimits.marks}`, "the open marks", "more");
         }
         return;
-      case 0x74: return this.#push(new Tuple(this.#popMark())); // TUPLE
-      case 0x85: return this.#push(new Tuple(this.#popMany(1))); // TUPLE1
-      case 0x86: return this.#push(new Tuple(this.#popMany(2))); // TUPLE2
-      case 0x87: return this.#push(new Tuple(this.#popMany(3))); // TUPLE3
+      case 0x74: return this.#pushContainer(new Tuple(this.#popMark())); // TUPLE
+      case 0x85: return this.#pushContainer(new Tuple(this.#popMany(1))); // TUPLE1
+      case 0x86: return this.#pushContainer(new Tuple(this.#popMany(2))); // TUPLE2
+      case 0x87: return this.#pushContainer(new Tuple(this.#popMany(3))); // TUPLE3
       case 0x4b: return this.#push(this.#byte()); // BININT1
       case 0x4d: return this.#push(this.#take(2, (at) => this.#view.getUint16(at, true))); // BININT2
       case 0x4a: return this.#push(this.#take(4, (at) => this.#view.getInt32(at, true))); // BININT
@@ -212,12 +219,18 @@ class Machine {
   }
   #global(): Global {
     const name = `${this.#line()} ${this.#line()}`;
-    if (!globals.has(name)) this.#unsupported("a name of a saved state dict", "GLOBAL", quote(name));
-    return new Global(name);
+    return globals.get(name) ?? this.#unsupported("a name of a saved state dict", "GLOBAL", quote(name));
   }
 
   #push(value: PickleValue): void {
     this.#stack.push(value);
+  }
+  /** One byte of a pickle makes a dict of 230 bytes, so these are counted. */
+  #pushContainer(value: Tuple | List | PickledDict): void {
+    if (++this.#containers > pickleLimits.containers) {
+      this.#tooLarge(`at most ${pickleLimits.containers}`, "the dicts, lists and tuples", "more");
+    }
+    this.#push(value);
   }
   /** What stands above the last mark. */
   #popMany(count: number): PickleValue[] {
@@ -298,7 +311,7 @@ class Machine {
     const { items } = argument;
     if (callable.name === rebuildTensor) this.#push(this.#tensor(items));
     else if (callable.name === rebuildParameter && items.length === 3 && items[0] instanceof PickledTensor) this.#push(items[0]);
-    else if (callable.name === orderedDict && items.length === 0) this.#push(new PickledDict());
+    else if (callable.name === orderedDict && items.length === 0) this.#pushContainer(new PickledDict());
     else if (callable.name === torchSize && items.length === 1 && items[0] instanceof Tuple) this.#push(items[0]);
     else this.#unsupported("a call as torch.save writes it", callable.name, describePickled(argument));
   }

@@ -10,7 +10,7 @@ import { parseJsonObject, type JsonObject } from "./json.js";
 import { readSafetensorsHeader, readStart, type StoredTensor } from "./safetensors.js";
 
 /** An index of 100,000 tensors takes about 12 MB and 100,000 values. */
-const jsonLimits = { bytes: 32_000_000, depth: 64, values: 1_000_000 };
+const jsonLimits = { bytes: 32_000_000, depth: 64, values: 1_000_000, objects: 10_000 };
 
 /** Whether an error only says that nothing is there. */
 function isAbsent(error: unknown): boolean {

@@ -13,8 +13,10 @@ export type JsonObject = Map<string, JsonValue>;
 export interface JsonLimits {
   /** Nested arrays and objects. */
   depth: number;
-  /** Values of any kind, so that a small file cannot cost much memory. */
+  /** Values of any kind: up to 90 bytes each in a large object, whatever they take in the file. */
   values: number;
+  /** Of them objects, which take 200 bytes even where they are empty. */
+  objects: number;
 }
 
 /** Quotes what stands at a place, for messages: short, and without control characters. */
@@ -31,6 +33,9 @@ const [kTab, kLineFeed, kReturn, kSpace, kQuote, kBackslash] = [9, 10, 13, 32, 3
 class Reader {
   private at = 0;
   private values = 0;
+  private objects = 0;
+  /** Items of the arrays that are open: an array that grows by itself keeps room for 17 from the first on. */
+  private readonly items: JsonValue[] = [];
 
   constructor(
     private readonly text: string,
@@ -112,15 +117,16 @@ class Reader {
 
   private array(depth: number): JsonValue[] {
     this.at++;
-    const items: JsonValue[] = [];
-    if (this.take("]")) return items;
-    do items.push(this.value(depth));
+    if (this.take("]")) return [];
+    const start = this.items.length;
+    do this.items.push(this.value(depth));
     while (this.take(","));
     if (!this.take("]")) this.fail("`,` or `]`");
-    return items;
+    return this.items.splice(start);
   }
 
   private object(depth: number): JsonObject {
+    if (++this.objects > this.limits.objects) this.fail(`at most ${this.limits.objects} objects`);
     this.at++;
     const entries: JsonObject = new Map();
     if (this.take("}")) return entries;

@@ -134,7 +134,8 @@ export function parseSafetensorsHeader(bytes: Uint8Array, fileBytes: number, whe
     );
   }
   // Per tensor: the entry, its type, two arrays, two offsets, at most 8 dimensions; the rest is for __metadata__.
-  const header = parseJsonObject(text, where, { depth: 3, values: 20 * safetensorsLimits.tensors });
+  const { tensors: most } = safetensorsLimits;
+  const header = parseJsonObject(text, where, { depth: 3, values: 20 * most, objects: most + 2 });
   const padding = text.lastIndexOf(0x7d) + 1;
   if (text.subarray(padding).some((byte) => byte !== 0x20)) {
     fault("ERR_BAD_CHECKPOINT", where, "spaces only", "the padding after the header", "other white space");

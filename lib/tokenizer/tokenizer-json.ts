@@ -11,7 +11,8 @@ import {
   byteIdsOf, byteOf, charactersOf, checkPiece, kLimits, kSpaceMark, PieceKind, type Piece, type PrefixRule, type Vocabulary,
 } from "./vocabulary.js";
 
-const jsonLimits = { depth: 64, values: 8_000_000 };
+/** 128,000 pieces and 280,000 merges as pairs, which LLaMA 3 has, take a million values; objects are the added tokens. */
+const jsonLimits = { depth: 64, values: 2_000_000, objects: 100_000 };
 const beginText = "<s>";
 const endText = "</s>";
 

@@ -1,6 +1,7 @@
 /** Archives that must be refused, each with what is wrong with it and what the refusal says. */
 
 import type { ErrorCode } from "../../lib/errors.cjs";
+import { pickleLimits } from "../../weights-tools/pickle.js";
 import {
   bytesOf, little, op, pickledDict, pickledStorage, pickledTensor, torchEntries, torchFile, zipOf, type EntryToZip, type Part,
   type TensorToPickle, type ZipOptions,
@@ -53,6 +54,10 @@ const file = (name: string, code: ErrorCode, says: string, bytes: () => Uint8Arr
   says,
   bytes,
 });
+
+/** An archive around opcodes beyond a limit, made when they are wanted. */
+const flood = (name: string, says: string, opcodes: () => Uint8Array): HostileArchive =>
+  file(name, large, says, () => zipOf(torchEntries(bytesOf(op.proto, opcodes(), op.stop), [])));
 
 const entry = (name: string, data: Uint8Array = storage): EntryToZip => ({ name: `archive/${name}`, data });
 /** The archive's record of a storage, in the order of `torchEntries`. */
@@ -127,11 +132,21 @@ export const hostileArchives: HostileArchive[] = [
   pickle("more after the end", bad, "more after its end", op.dict, op.stop, op.dict),
   pickle("marks without end", large, "the open marks", repeat(op.mark, 65)),
   pickle("a stack without end", large, "the stack", repeat(op.none, 100_001)),
-  file("a memo without end", large, "the memo", () => zipOf(torchEntries(bytesOf(op.proto, op.dict, memoFlood(), op.stop), []))),
-  file("opcodes without end", large, "the opcodes", () =>
-    zipOf(torchEntries(bytesOf(op.proto, op.dict, opcodeFlood(), op.stop), [])),
+  flood("a memo without end", "the memo", () => bytesOf(op.dict, memoFlood())),
+  flood("opcodes without end", "the opcodes", () => bytesOf(op.dict, Buffer.alloc(2 * pickleLimits.opcodes, op.put(0)))),
+  flood("dicts without end", "the dicts, lists and tuples", () => containerFlood(op.dict)),
+  flood("lists without end", "the dicts, lists and tuples", () => containerFlood(op.list)),
+  flood("empty tuples without end", "the dicts, lists and tuples", () => containerFlood(op.emptyTuple)),
+  flood("tuples without end, each around the one before", "the dicts, lists and tuples", () =>
+    bytesOf(op.none, Buffer.alloc(pickleLimits.containers + 1, Buffer.from(op.tuple1))),
   ),
-  file("a pickle of 65 MB", large, "at most 64000000 bytes", () => zipOf(torchEntries(new Uint8Array(65_000_000), []))),
+  flood("calls of OrderedDict without end", "the dicts, lists and tuples", () =>
+    bytesOf(
+      op.global("collections OrderedDict"), op.put(0), op.emptyTuple, op.put(1), op.reduce,
+      containerFlood(bytesOf(op.get(0), op.get(1), op.reduce)),
+    ),
+  ),
+  flood("a pickle of 33 MB", "at most 32000000 bytes", () => new Uint8Array(33_000_000)),
   pickle("a call of what is no name", bad, "a name", op.text("os.system"), op.emptyTuple, op.reduce),
   pickle("a call without a tuple", bad, "a tuple", op.global("collections OrderedDict"), op.dict, op.reduce),
   pickle(
@@ -300,17 +315,18 @@ export const hostileArchives: HostileArchive[] = [
   file("bytes behind the end record", bad, "an end record", () => bytesOf(torchFile([{ name: "w", shape: [6] }]), [0])),
 ];
 
-/** Two million and one values remembered under as many keys. */
+/** One value remembered under more keys than are allowed. */
 function memoFlood(): Uint8Array {
-  const puts = Buffer.alloc(5 * 2_000_001);
-  for (let i = 0; i <= 2_000_000; i++) {
+  const puts = Buffer.alloc(5 * (pickleLimits.memo + 1));
+  for (let i = 0; i <= pickleLimits.memo; i++) {
     puts[5 * i] = 0x72;
     puts.writeUInt32LE(i, 5 * i + 1);
   }
   return puts;
 }
 
-/** Ten million opcodes that leave the stack as it is. */
-function opcodeFlood(): Uint8Array {
-  return Buffer.alloc(2 * 10_000_000, Buffer.from([0x71, 0]));
+/** A list of more containers than are allowed, appended by the thousand so that the stack stays small. */
+function containerFlood(container: Part): Uint8Array {
+  const thousand = bytesOf(op.mark, repeat(container, 1000), op.appends);
+  return bytesOf(op.list, repeat(thousand, pickleLimits.containers / 1000 + 1));
 }

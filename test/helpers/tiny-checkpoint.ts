@@ -47,7 +47,7 @@ export class TinyCheckpoint {
 
   /** The tensors that the config of the moment implies, as published, F16. */
   fill(): void {
-    const facts = readConfig(parseJsonObject(Buffer.from(JSON.stringify(this.config)), "config.json", { depth: 9, values: 999 }), undefined);
+    const facts = readConfig(parseJsonObject(Buffer.from(JSON.stringify(this.config)), "config.json", { depth: 9, values: 999, objects: 999 }), undefined);
     this.tensors = new Map(expectedTensors(facts).map(({ name, shape }) => [publishedName(name), weight(publishedName(name), shape)]));
   }
 

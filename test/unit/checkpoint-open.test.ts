@@ -14,7 +14,7 @@ import { HimapError } from "../../lib/errors.cjs";
 import { TinyCheckpoint, weight, withFolder, type Json } from "../helpers/tiny-checkpoint.js";
 
 const golden = (name: string): string => fileURLToPath(new URL(`../golden/${name}/checkpoint`, import.meta.url));
-const factsOf = (config: Json) => readConfig(parseJsonObject(Buffer.from(JSON.stringify(config)), "config.json", { depth: 9, values: 999 }), undefined);
+const factsOf = (config: Json) => readConfig(parseJsonObject(Buffer.from(JSON.stringify(config)), "config.json", { depth: 9, values: 999, objects: 999 }), undefined);
 
 /** Opens a tiny checkpoint after a change. */
 function openTiny(change: (tiny: TinyCheckpoint) => void) {

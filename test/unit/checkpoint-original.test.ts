@@ -30,7 +30,7 @@ const clip: Json = {
   },
 };
 
-const parse = (value: Json) => parseJsonObject(Buffer.from(JSON.stringify(value)), "config.json", { depth: 8, values: 999 });
+const parse = (value: Json) => parseJsonObject(Buffer.from(JSON.stringify(value)), "config.json", { depth: 8, values: 999, objects: 999 });
 const read = (config: Json, tower: Json | undefined = clip): ConfigFacts => readConfig(parse(config), undefined, tower && parse(tower));
 
 test("the published models: numbers, and as many elements as their files have bytes for", () => {

@@ -8,7 +8,7 @@ import { encodeWeights } from "../../weights-tools/number-formats.js";
 import { safetensorsHeader } from "../../weights-tools/safetensors-writer.js";
 import { weight } from "../helpers/tiny-checkpoint.js";
 
-const limits = { depth: 64, values: 1_000_000 };
+const limits = { depth: 64, values: 1_000_000, objects: 1_000_000 };
 const parse = (text: string): JsonValue => parseJson(Buffer.from(text), "test.json", limits);
 
 /** A small generator; the same numbers on every machine. */

@@ -115,6 +115,25 @@ test("tokenizer.json: text that is no JSON", () => {
   for (const [name, bytes] of cases) fails(() => parseTokenizerJson(bytes, "tokenizer.json"), bad, "tokenizer.json", name);
 });
 
+test("tokenizer.json: more values or objects than any vocabulary has", () => {
+  const refused = (items: string, says: string) => fails(() => parseTokenizerJson(Buffer.from(`{"a":[${items}]}`), "t"), bad, says, says);
+  refused("{},".repeat(100_000) + "{}", "at most 100000 objects");
+  refused("0,".repeat(2_000_000) + "0", "at most 2000000 values");
+});
+
+test("tokenizer.json: a vocabulary of LLaMA 3's size, its merges as pairs", () => {
+  const letters = [..."abcdefghij"];
+  let longest = letters;
+  const texts = [...letters];
+  for (let length = 2; length <= 5; length++) {
+    longest = longest.flatMap((text) => letters.map((letter) => text + letter));
+    texts.push(...longest);
+  }
+  const json = jsonForm(smallPieces(["▁", ...texts]), "prepend", "pairs");
+  const { pieces, merges } = parseTokenizerJson(jsonBytes(json), "tokenizer.json");
+  assert.ok(pieces.length > 111_110 && merges.rank.length > 400_000, `${pieces.length} pieces, ${merges.rank.length} merges`);
+});
+
 test("tokenizer.json: what is allowed to differ", () => {
   const json = jsonForm(smallPieces(), "prepend", "pairs");
   json.post_processor = null;

@@ -89,6 +89,17 @@ test("a storage that its entry holds with room to spare", async () => {
   );
 });
 
+test("a state dict of 30,000 parameters is within the limits", async () => {
+  const ordered = bytesOf(op.global("collections OrderedDict"), op.emptyTuple, op.reduce);
+  const parameter = bytesOf(
+    op.global("torch._utils _rebuild_parameter"), pickledTensor({ elements: 6, shape: [2, 3] }), op.yes, ordered, op.tuple3,
+    op.reduce,
+  );
+  const items = Array.from({ length: 30_000 }, (_, i) => bytesOf(op.text(`w${i}`), parameter));
+  const found = await read(archive(bytesOf(op.proto, ordered, op.mark, ...items, op.setItems, op.stop)));
+  assert.is(found.length, 30_000);
+});
+
 test("the corpus of hostile archives is large, and its names are all different", () => {
   assert.ok(hostileArchives.length >= 100, String(hostileArchives.length));
   assert.is(new Set(hostileArchives.map(({ name }) => name)).size, hostileArchives.length);

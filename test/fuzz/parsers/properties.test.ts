@@ -19,7 +19,7 @@ import { readZip } from "../../../weights-tools/zip.js";
 import { pickledDict, torchEntries, zipOf, type TensorToPickle } from "../../helpers/torch-writer.js";
 import { jsonBytes, jsonForm, modelFile, smallPieces } from "../../helpers/vocabulary.js";
 
-const limits = { depth: 64, values: 10_000 };
+const limits = { depth: 64, values: 10_000, objects: 10_000 };
 /** The same cases on every machine. */
 const runs = (numRuns: number): fc.Parameters<unknown> => ({ numRuns, seed: 20_261_122 });
 const utf8 = new TextEncoder();

@@ -37,7 +37,7 @@ export interface Target {
 
 const golden = fileURLToPath(new URL("../../golden/", import.meta.url));
 const goldenFile = (name: string): Buffer => readFileSync(path.join(golden, name));
-const limits = { depth: 64, values: 100_000 };
+const limits = { depth: 64, values: 100_000, objects: 100_000 };
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
 
 /** Every range lies in the file and is as long as its shape says. */
