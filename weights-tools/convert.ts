@@ -8,6 +8,7 @@ import { randomUUID } from "node:crypto";
 import { mkdir, open, rename, rm, stat, writeFile, type FileHandle } from "node:fs/promises";
 import path from "node:path";
 
+import { Faults } from "../lib/check.js";
 import { readConfig, type Layout } from "../lib/checkpoint/config.js";
 import { fault } from "../lib/checkpoint/fault.js";
 import { readBoundedFile, readJsonFile, type WeightsFile } from "../lib/checkpoint/files.js";
@@ -15,7 +16,7 @@ import { openCheckpoint } from "../lib/checkpoint/index.js";
 import { describe } from "../lib/checkpoint/json.js";
 import { canonicalName, originalTower } from "../lib/checkpoint/names.js";
 import { isOriginal, towerConfigFile } from "../lib/checkpoint/original.js";
-import { findWeights, safetensors } from "../lib/checkpoint/shards.js";
+import { findWeights, safetensors, shardLimit } from "../lib/checkpoint/shards.js";
 import { findTensors } from "../lib/checkpoint/tensors.js";
 import { HimapError } from "../lib/errors.cjs";
 import type { LoadProgress } from "../lib/types.js";
@@ -27,7 +28,7 @@ import { torchFormat } from "./torch-file.js";
 export interface ConvertOptions {
   /** Folder of the CLIP checkpoint that an original checkpoint was trained with. Not for the Hugging Face layout. */
   vision?: string | undefined;
-  /** Bytes of tensors after which a new file begins. Default 5,000,000,000. */
+  /** Bytes of tensors in one file, an integer of at least 1; a tensor that is larger has a file of its own. Default 5,000,000,000. */
   shardBytes?: number | undefined;
   /** Bytes copied so far, and in all. */
   onProgress?: ((progress: Pick<LoadProgress, "loaded" | "total">) => void) | undefined;
@@ -158,10 +159,17 @@ async function plan(folder: string, { vision, signal }: ConvertOptions): Promise
   };
 }
 
-/** Runs of tensors of about `shardBytes`, within each the wider types first, so that every tensor is aligned. */
+function checkShardBytes(value: number): number {
+  const faults = new Faults();
+  const bytes = faults.number(value, "shardBytes", { min: 1, max: Number.MAX_SAFE_INTEGER, integer: true });
+  faults.raise("weights convert");
+  return bytes!;
+}
+
+/** Runs of tensors of at most `shardBytes`, within each the wider types first, so that every tensor is aligned. */
 function shardsOf(tensors: Copy[], shardBytes: number): Copy[][] {
-  const shards: Copy[][] = [];
-  let bytes = Infinity;
+  const shards: Copy[][] = [[]];
+  let bytes = 0;
   for (const tensor of tensors) {
     if (bytes > 0 && bytes + tensor.bytes > shardBytes) {
       shards.push([]);
@@ -169,6 +177,9 @@ function shardsOf(tensors: Copy[], shardBytes: number): Copy[][] {
     }
     shards.at(-1)!.push(tensor);
     bytes += tensor.bytes;
+  }
+  if (shards.length > shardLimit) {
+    fault("ERR_INVALID_ARG", "weights convert", `at most ${shardLimit} files`, `shardBytes ${shardBytes}`, `${shards.length}`);
   }
   const width = ({ type }: Copy): number => (type === "F32" ? 4 : 2);
   return shards.map((shard) => [...shard].sort((left, right) => width(right) - width(left)));
@@ -205,12 +216,12 @@ async function writeShard(to: string, shard: Copy[], buffer: Uint8Array, onBytes
 
 async function write(
   into: string,
-  { texts, tensors }: Job,
-  { shardBytes, onProgress, signal }: ConvertOptions,
+  texts: Job["texts"],
+  shards: Copy[][],
+  { onProgress, signal }: ConvertOptions,
 ): Promise<Conversion["files"]> {
   for (const [name, bytes] of texts) await writeFile(path.join(into, name), bytes, { flag: "wx" });
-  const total = tensors.reduce((sum, { bytes }) => sum + bytes, 0);
-  const shards = shardsOf(tensors, shardBytes ?? defaultShardBytes);
+  const total = shards.flat().reduce((sum, { bytes }) => sum + bytes, 0);
   const buffer = new Uint8Array(bufferBytes);
   const weightMap: Record<string, string> = {};
   const files: Conversion["files"] = [];
@@ -242,10 +253,12 @@ function adoptWriteError(cause: unknown, out: string): unknown {
  * Configs, tokenizer and names of tensors stay what they are, so the result is prepared for, prompted and padded as before.
  * @param folder The checkpoint; pickles are described by a restricted reader, nothing in them is run.
  * @param out A folder that does not exist yet.
- * @throws HimapError as `openCheckpoint` and `readTorchTensors`; ERR_INVALID_ARG where `out` exists or cannot be written, or
- * `vision` is missing or superfluous; ERR_ABORTED: `options.signal` fired.
+ * @throws HimapError as `openCheckpoint` and `readTorchTensors`; ERR_INVALID_ARG where `out` exists or cannot be written,
+ * `vision` is missing or superfluous, or `shardBytes` is no integer of at least 1 or asks for more than 1000 files;
+ * ERR_ABORTED: `options.signal` fired.
  */
 export async function convertCheckpoint(folder: string, out: string, options: ConvertOptions = {}): Promise<Conversion> {
+  const shardBytes = checkShardBytes(options.shardBytes ?? defaultShardBytes);
   const target = path.resolve(out);
   const exists = await stat(target).then(() => true, () => false);
   if (exists) {
@@ -253,19 +266,20 @@ export async function convertCheckpoint(folder: string, out: string, options: Co
       hint: "nothing is overwritten",
     });
   }
-  const job = await plan(folder, options);
+  const { layout, texts, tensors } = await plan(folder, options);
+  const shards = shardsOf(tensors, shardBytes);
   const partial = `${target}.partial-${randomUUID()}`;
   try {
     await mkdir(partial);
-    const files = await write(partial, job, options);
+    const files = await write(partial, texts, shards, options);
     await openCheckpoint(partial, { signal: options.signal });
     await rename(partial, target);
     return {
       folder: target,
-      layout: job.layout,
+      layout,
       files,
-      tensors: job.tensors.length,
-      bytes: job.tensors.reduce((sum, { bytes }) => sum + bytes, 0),
+      tensors: tensors.length,
+      bytes: tensors.reduce((sum, { bytes }) => sum + bytes, 0),
     };
   } catch (cause) {
     await rm(partial, { recursive: true, force: true });

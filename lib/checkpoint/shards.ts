@@ -26,7 +26,8 @@ export const safetensors: WeightsFormat = {
   read: readWeightsFile,
 };
 
-const shardLimit = 1000;
+/** Files of one checkpoint. */
+export const shardLimit = 1000;
 
 /** What to say where there are no safetensors: most often the weights are there in another format. */
 async function noWeights(folder: string, layout: Layout): Promise<never> {

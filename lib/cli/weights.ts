@@ -15,7 +15,7 @@ export const weightsConvert = defineCommand({
   operands: { FOLDER: "the checkpoint's folder", OUT: "a folder that does not exist yet" },
   options: {
     vision: { kind: "text", value: "FOLDER", help: "the CLIP checkpoint that an original LLaVA was trained with" },
-    shardBytes: { kind: "number", value: "N", help: "bytes of tensors in one file (default 5000000000)" },
+    shardBytes: { kind: "number", value: "N", help: "bytes of tensors in one file at most, but for a larger tensor (default 5000000000)" },
     json: { kind: "flag", help: "one JSON object on standard output" },
   },
   notes: [

@@ -135,6 +135,26 @@ test("pickles in the Hugging Face layout are converted without a vision folder",
     assert.is((await failure(convertCheckpoint(own, path.join(folder, "out-2"), { vision }))).code, "ERR_INVALID_ARG");
   }));
 
+test("a size of files that is none, or that makes more files than are read, is refused before anything is written", () =>
+  withFolder(async (folder) => {
+    const tiny = new TinyCheckpoint();
+    tiny.config.text_config.num_hidden_layers = 120;
+    tiny.fill();
+    const own = path.join(folder, "own");
+    tiny.write(own);
+    const out = path.join(folder, "out");
+    for (const shardBytes of [0, -5, 0.5, NaN, Number("1e400"), 2 ** 53]) {
+      const error = await failure(convertCheckpoint(own, out, { shardBytes }));
+      assert.is(error.code, "ERR_INVALID_ARG");
+      assert.match(error.message, /expected an integer from 1 to 9007199254740991 for shardBytes but received/);
+    }
+    const error = await failure(convertCheckpoint(own, out, { shardBytes: 1 }));
+    assert.is(error.code, "ERR_INVALID_ARG");
+    assert.match(error.message, /expected at most 1000 files for shardBytes 1 but received 1\d\d\d$/);
+    assert.equal(readdirSync(folder), ["own"]);
+    assert.is((await convertCheckpoint(own, out, { shardBytes: Number.MAX_SAFE_INTEGER })).files.length, 1);
+  }));
+
 test("a head that is tied is not written twice", () =>
   withFolder(async (folder) => {
     const tiny = new TinyCheckpoint();
