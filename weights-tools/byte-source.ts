@@ -1,8 +1,9 @@
 /** Bytes that are read at any place: a file of any size, or memory in tests. */
 
-import type { FileHandle } from "node:fs/promises";
+import { open, type FileHandle } from "node:fs/promises";
 
 import { fault } from "../lib/checkpoint/fault.js";
+import { unreadable } from "../lib/checkpoint/files.js";
 
 export interface ByteSource {
   /** Bytes in all. */
@@ -13,10 +14,23 @@ export interface ByteSource {
   read(offset: number, length: number): Promise<Uint8Array>;
 }
 
-/** Fills `into` from a place of a file. */
+/**
+ * Opens a file of a checkpoint for reading.
+ * @throws HimapError ERR_BAD_CHECKPOINT where it cannot be read
+ */
+export function openToRead(location: string, name: string): Promise<FileHandle> {
+  return open(location).catch((cause: unknown) => unreadable(name, cause));
+}
+
+/**
+ * Fills `into` from a place of a file.
+ * @throws HimapError ERR_BAD_CHECKPOINT where it ends before, or cannot be read
+ */
 export async function readInto(file: FileHandle, into: Uint8Array, offset: number, name: string): Promise<void> {
   for (let filled = 0; filled < into.length; ) {
-    const { bytesRead } = await file.read(into, filled, into.length - filled, offset + filled);
+    const { bytesRead } = await file
+      .read(into, filled, into.length - filled, offset + filled)
+      .catch((cause: unknown) => unreadable(name, cause));
     if (bytesRead === 0) {
       fault("ERR_BAD_CHECKPOINT", name, `${offset + into.length} bytes`, "the file", `${offset + filled}, cut short`);
     }

@@ -21,7 +21,7 @@ import { findTensors } from "../lib/checkpoint/tensors.js";
 import { HimapError } from "../lib/errors.cjs";
 import type { LoadProgress } from "../lib/types.js";
 import { abortedError } from "../lib/watch.js";
-import { readInto } from "./byte-source.js";
+import { openToRead, readInto } from "./byte-source.js";
 import { indexFile, safetensorsHeader, shardIndex, shardName } from "./safetensors-writer.js";
 import { torchFormat } from "./torch-file.js";
 
@@ -197,11 +197,11 @@ async function writeShard(to: string, shard: Copy[], buffer: Uint8Array, onBytes
     const header = safetensorsHeader(shard);
     await writeAll(file, header);
     for (const { from, offset, bytes } of shard) {
-      const source = sources.get(from.path) ?? (await open(from.path));
+      const source = sources.get(from.path) ?? (await openToRead(from.path, from.path));
       sources.set(from.path, source);
       for (let done = 0; done < bytes; ) {
         const piece = buffer.subarray(0, Math.min(buffer.length, bytes - done));
-        await readInto(source, piece, offset + done, from.name);
+        await readInto(source, piece, offset + done, from.path);
         await writeAll(file, piece);
         done += piece.length;
         onBytes(piece.length);
@@ -239,7 +239,7 @@ async function write(
   return files;
 }
 
-/** A failure of the file system, said as one of this package. */
+/** What the file system says against writing, said as a failure of this package; reading has its own. */
 function adoptWriteError(cause: unknown, out: string): unknown {
   const code = (cause as NodeJS.ErrnoException).code;
   if (cause instanceof HimapError || typeof code !== "string") return cause;
@@ -253,9 +253,9 @@ function adoptWriteError(cause: unknown, out: string): unknown {
  * Configs, tokenizer and names of tensors stay what they are, so the result is prepared for, prompted and padded as before.
  * @param folder The checkpoint; pickles are described by a restricted reader, nothing in them is run.
  * @param out A folder that does not exist yet.
- * @throws HimapError as `openCheckpoint` and `readTorchTensors`; ERR_INVALID_ARG where `out` exists or cannot be written,
- * `vision` is missing or superfluous, or `shardBytes` is no integer of at least 1 or asks for more than 1000 files;
- * ERR_ABORTED: `options.signal` fired.
+ * @throws HimapError as `openCheckpoint` and `readTorchTensors`; ERR_BAD_CHECKPOINT also where a source cannot be read to its
+ * end; ERR_INVALID_ARG where `out` exists or cannot be written, `vision` is missing or superfluous, or `shardBytes` is no
+ * integer of at least 1 or asks for more than 1000 files; ERR_ABORTED: `options.signal` fired.
  */
 export async function convertCheckpoint(folder: string, out: string, options: ConvertOptions = {}): Promise<Conversion> {
   const shardBytes = checkShardBytes(options.shardBytes ?? defaultShardBytes);

@@ -1,16 +1,15 @@
 /** Checks a checkpoint folder without running it: what a load would check, and on request every value. */
 
-import { open } from "node:fs/promises";
 import path from "node:path";
 
-import { fault, tensorIn } from "../lib/checkpoint/fault.js";
+import { tensorIn } from "../lib/checkpoint/fault.js";
 import { openCheckpoint, type Checkpoint, type TensorEntry, type WeightType } from "../lib/checkpoint/index.js";
 import { HimapError } from "../lib/errors.cjs";
 import { llava } from "../lib/families/llava.js";
 import { checkAgreement, loadTokenizer } from "../lib/tokenizer/index.js";
 import type { LoadProgress } from "../lib/types.js";
 import { abortedError } from "../lib/watch.js";
-import { readInto } from "./byte-source.js";
+import { openToRead, readInto } from "./byte-source.js";
 import { typeBytes } from "./number-formats.js";
 
 export interface VerifyOptions {
@@ -74,9 +73,7 @@ async function scanValues(
   let values = 0;
   for (const [index, { path: location }] of checkpoint.files.entries()) {
     const name = path.basename(location);
-    const file = await open(location).catch((cause: NodeJS.ErrnoException) => {
-      return fault("ERR_BAD_CHECKPOINT", name, "a readable file", "the checkpoint", cause.code ?? cause.message, { cause });
-    });
+    const file = await openToRead(location, name);
     try {
       for (const tensor of ranges.values()) {
         if (tensor.file !== index) continue;

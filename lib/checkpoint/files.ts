@@ -17,7 +17,8 @@ function isAbsent(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === "ENOENT";
 }
 
-function unreadable(name: string, cause: unknown): never {
+/** What the file system says against reading `name`, as a fault of the checkpoint. */
+export function unreadable(name: string, cause: unknown): never {
   const received = (cause as NodeJS.ErrnoException).code ?? String(cause);
   return fault("ERR_BAD_CHECKPOINT", name, "a readable file", "the checkpoint", received, { cause });
 }

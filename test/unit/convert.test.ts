@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import {
-  cpSync, existsSync, openSync, closeSync, mkdirSync, readdirSync, readFileSync, readSync, renameSync, rmSync, writeFileSync,
-  writeSync,
+  cpSync, existsSync, openSync, closeSync, mkdirSync, readdirSync, readFileSync, readSync, renameSync, rmSync, truncateSync,
+  writeFileSync, writeSync,
 } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -305,6 +305,34 @@ test("nothing is overwritten, not even an empty folder; a place that cannot be w
     const error = await failure(convertCheckpoint(own, path.join(out, "not", "there"), { vision }));
     assert.match(error.message, /expected a place that can be written for the converted folder but received ENOENT/);
   }));
+
+const gone: [name: string, says: string, spoil: (file: string) => void][] = [
+  ["removed", "expected a readable file for the checkpoint but received ENOENT", (file) => rmSync(file)],
+  ["cut short", "cut short", (file) => truncateSync(file, 1000)],
+  [
+    "one that cannot be read",
+    "expected a readable file for the checkpoint but received EISDIR",
+    (file) => {
+      rmSync(file);
+      mkdirSync(file);
+    },
+  ],
+];
+for (const [name, says, spoil] of gone) {
+  test(`a source that is ${name} while others are copied is what the failure names`, () =>
+    withOriginal(async ({ own, clip, out }) => {
+      const file = path.join(own, "pytorch_model-00002-of-00002.bin");
+      let spoilt = false;
+      const onProgress = (): void => {
+        if (!spoilt) spoil(file);
+        spoilt = true;
+      };
+      const error = await failure(convertCheckpoint(own, out, { vision: clip, onProgress }));
+      assert.is(error.code, "ERR_BAD_CHECKPOINT", error.message);
+      assert.ok(error.message.startsWith(`${file}: `) && error.message.includes(says), error.message);
+      assert.not.ok(existsSync(out));
+    }));
+}
 
 test("an abort leaves nothing behind", () =>
   withOriginal(async ({ own, out }) => {
