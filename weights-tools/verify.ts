@@ -13,7 +13,7 @@ import { openToRead, readInto } from "./byte-source.js";
 import { typeBytes } from "./number-formats.js";
 
 export interface VerifyOptions {
-  /** Read every weight and look for NaN and infinity. Default false: only names, shapes, types and ranges. */
+  /** Read every weight that is used and look for NaN and infinity. Default false: only names, shapes, types and ranges. */
   values?: boolean | undefined;
   /** Bytes read so far, and in all. */
   onProgress?: ((progress: Pick<LoadProgress, "loaded" | "total">) => void) | undefined;
@@ -56,7 +56,7 @@ function countSpecial(
   return { nan, infinite };
 }
 
-/** Reads every tensor once through one buffer; a fault for each that holds something else than numbers. */
+/** Reads every tensor that is used once through one buffer; a fault for each that holds something else than numbers. */
 async function scanValues(
   checkpoint: Checkpoint,
   { onProgress, signal }: VerifyOptions,
@@ -115,9 +115,10 @@ export async function verifyCheckpoint(folder: string, options: VerifyOptions = 
   const tokenizer = await loadTokenizer(folder);
   checkAgreement(tokenizer, { vocabulary: checkpoint.config.vocabulary, tokens: checkpoint.tokens }, llava.imageToken);
   const scan = options.values ? await scanValues(checkpoint, options) : { faults: [], values: 0 };
-  if (scan.faults.length > 0) {
-    const more = scan.faults.length > 1 ? ` (and ${scan.faults.length - 1} more tensors)` : "";
-    throw new HimapError("ERR_BAD_CHECKPOINT", scan.faults[0]! + more, { faults: scan.faults });
+  const { faults } = scan;
+  if (faults.length > 0) {
+    const several = `${folder}: expected finite values for all tensors but received NaN or infinity in ${faults.length} of them`;
+    throw new HimapError("ERR_BAD_CHECKPOINT", faults.length === 1 ? faults[0]! : several, { faults });
   }
   return {
     folder: checkpoint.folder,

@@ -2,8 +2,9 @@
 
 import { convertCheckpoint, type Conversion } from "../../weights-tools/convert.js";
 import { verifyCheckpoint, type Verification } from "../../weights-tools/verify.js";
+import { HimapError } from "../errors.cjs";
 import { bytesText, countText, millisecondsText } from "../text.js";
-import { defineCommand } from "./command.js";
+import { defineCommand, type Terminal } from "./command.js";
 import { jsonText } from "./output.js";
 import { progressBar } from "./progress.js";
 
@@ -44,17 +45,33 @@ export const weightsVerify = defineCommand({
   summary: "check a checkpoint without loading it: config, names, shapes and ranges of all tensors, tokenizer",
   operands: { FOLDER: "the checkpoint's folder" },
   options: {
-    values: { kind: "flag", help: "read every weight and look for NaN and infinity" },
-    json: { kind: "flag", help: "one JSON object on standard output" },
+    values: { kind: "flag", help: "read every weight that is used and look for NaN and infinity" },
+    json: { kind: "flag", help: "one JSON object on standard output, with `error` where it failed" },
   },
   async run({ operands: [folder], options: { json, values } }, terminal) {
     const bar = progressBar(terminal, "reading");
-    const report = await verifyCheckpoint(folder!, { values, signal: terminal.signal, onProgress: bar.update }).finally(() =>
-      bar.end(),
-    );
-    await terminal.write(json ? jsonText(report) : formatVerification(report));
+    try {
+      const options = { values, signal: terminal.signal, onProgress: bar.update };
+      const report = await verifyCheckpoint(folder!, options).finally(() => bar.end());
+      await terminal.write(json ? jsonText(report) : formatVerification(report));
+    } catch (cause) {
+      if (cause instanceof HimapError && !terminal.signal.aborted) await reportFailure(cause, folder!, json, terminal);
+      throw cause;
+    }
   },
 });
+
+const shownFaults = 100;
+
+/** What a failure has beyond its message, which is printed where it ends: each fault in a line, or all of it as JSON. */
+async function reportFailure(
+  { code, message, retryable, hint, faults = [message] }: HimapError, folder: string, json: boolean | undefined, terminal: Terminal,
+): Promise<void> {
+  if (json) return terminal.write(jsonText({ folder, error: { code, message, retryable, hint, faults } }));
+  if (faults.length === 1) return;
+  for (const fault of faults.slice(0, shownFaults)) terminal.note(`${fault}\n`);
+  if (faults.length > shownFaults) terminal.note(`and ${faults.length - shownFaults} more\n`);
+}
 
 export function formatVerification({ folder, tensors, parameters, files, values, fingerprint }: Verification): string {
   const bytes = bytesText(files.reduce((sum, file) => sum + file.bytes, 0));

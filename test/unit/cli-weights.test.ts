@@ -1,3 +1,4 @@
+import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -8,23 +9,30 @@ import { commandHelp, readArguments, type Command, type Terminal } from "../../l
 import { prefillText } from "../../lib/cli/output.js";
 import { readPruning } from "../../lib/cli/pruning.js";
 import { weightsConvert, weightsVerify } from "../../lib/cli/weights.js";
+import { openCheckpoint } from "../../lib/checkpoint/index.js";
 import { HimapError } from "../../lib/errors.cjs";
 import { withFolder } from "../helpers/tiny-checkpoint.js";
 
 const golden = fileURLToPath(new URL("../golden/original", import.meta.url));
 
-/** Runs a command as the program does, and returns what it wrote to standard output. */
-async function run(command: Command, ...argv: string[]): Promise<string> {
-  let out = "";
+/** Runs a command as the program does: what it wrote to standard output and standard error, and what it threw. */
+async function outcome(command: Command, ...argv: string[]): Promise<{ out: string; notes: string; error: unknown }> {
+  let [out, notes] = ["", ""];
   const terminal: Terminal = {
     write: async (text) => void (out += text),
-    note: () => undefined,
+    note: (text) => void (notes += text),
     isTerminal: { output: false, error: false },
     columns: 100,
     signal: new AbortController().signal,
     drain: () => new AbortController().signal,
   };
-  await command.run(readArguments(command, argv)!, terminal);
+  const error: unknown = await command.run(readArguments(command, argv)!, terminal).then(() => undefined, (cause: unknown) => cause);
+  return { out, notes, error };
+}
+
+async function run(command: Command, ...argv: string[]): Promise<string> {
+  const { out, error } = await outcome(command, ...argv);
+  if (error !== undefined) throw error;
   return out;
 }
 
@@ -48,6 +56,40 @@ test("convert, then verify", () =>
       parameters: number;
     };
     assert.is(report.values, report.parameters);
+  }));
+
+test("each tensor that holds NaN is named, a hundred of them in lines and all of them in JSON", () =>
+  withFolder(async (folder) => {
+    const out = path.join(folder, "out");
+    await run(weightsConvert as Command, `${golden}/checkpoint`, out, "--vision", `${golden}/checkpoint-clip`);
+    const { tensors } = await openCheckpoint(out);
+    const file = path.join(out, "model.safetensors");
+    const bytes = readFileSync(file);
+    const spoil = (count: number): void => {
+      for (const tensor of tensors.slice(0, count)) bytes.fill(0xff, tensor.offset, tensor.offset + tensor.bytes);
+      writeFileSync(file, bytes);
+    };
+    const verify = (...more: string[]) => outcome(weightsVerify as Command, out, "--values", ...more);
+
+    spoil(1);
+    // The one fault is the message, which the program prints.
+    assert.is((await verify()).notes, "");
+    spoil(3);
+    const few = await verify();
+    assert.is(few.out, "");
+    assert.is(few.notes.match(/^model\.safetensors, tensor .* NaN, 0 infinite$/gm)!.length, 3);
+    assert.match((few.error as HimapError).message, /in 3 of them/);
+
+    spoil(tensors.length);
+    const lines = (await verify()).notes.trimEnd().split("\n");
+    assert.is(lines.length, 101);
+    assert.is(lines.at(-1), `and ${tensors.length - 100} more`);
+
+    const { out: text, notes, error } = await verify("--json");
+    const report = JSON.parse(text) as { folder: string; error: { code: string; message: string; faults: string[] } };
+    assert.equal([report.folder, report.error.code, report.error.faults.length], [out, "ERR_BAD_CHECKPOINT", tensors.length]);
+    assert.is(report.error.message, (error as HimapError).message);
+    assert.is(notes, "");
   }));
 
 test("a failure is the library's", async () => {

@@ -387,11 +387,14 @@ test("NaN and infinity in each type are found, and nothing else is", () =>
     put("vision_tower.pre_layrnorm.bias", 0, 0xff7fffff);
     await verifyCheckpoint(out, { values: true });
     put("language_model.norm.weight", 3, 0x7c00);
+    const one = await failure(verifyCheckpoint(out, { values: true }));
+    assert.equal(one.faults, [one.message]);
     put("language_model.norm.weight", 4, 0xfc00);
     put("vision_tower.pre_layrnorm.bias", 5, 0x7fc00001);
     await verifyCheckpoint(out);
     const error = await failure(verifyCheckpoint(out, { values: true }));
     assert.is(error.code, "ERR_BAD_CHECKPOINT");
+    assert.match(error.message, /: expected finite values for all tensors but received NaN or infinity in 2 of them$/);
     assert.is(error.faults!.length, 2);
     assert.match(error.faults![0]!, /pre_layrnorm\.bias".*1 NaN, 0 infinite/);
     assert.match(error.faults![1]!, /language_model\.norm\.weight".*0 NaN, 2 infinite/);
