@@ -44,7 +44,7 @@
 //   wgmma_begin(d)  wgmma_m64k16<T>(d, a, b)  wgmma_commit()  wgmma_wait<N>(d)  a warpgroup's d (64 x 8 n, float) += a b^T,
 //                                  asynchronously: begin before the first of a group, then at most N groups are pending.
 //                                  d[n][i] of lane t: row t / 32 * 16 + t % 32 / 4 + 8 (i / 2), column 8 n + t % 4 * 2 + i % 2
-//   sync_warpgroup()               128 threads, whole warps from a multiple of four; on every card
+//   sync_warpgroup<W>()            the 128 threads from 128 W; on every card
 //   has_sm90() multiprocessors() make_tile_map(map, source, rows)  for launchers
 //
 // Rules. Warp collectives (sync_warp to load_matrix) are executed by all 32 lanes of a warp at one line; blocks have

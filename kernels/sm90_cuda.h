@@ -103,9 +103,10 @@ HIMAP_DEVICE void copy_tile(void* to, const TileMap& map, int32_t column, int32_
                : "memory");
 }
 
-/** Barriers 1 to 15 are free of sync_threads; each warpgroup has its own. */
+/** Barriers 1 to 15 are free of sync_threads. A number that only the run knows would take all of them. */
+template <int32_t kWarpgroup>
 HIMAP_DEVICE void sync_warpgroup(Place = {}) {
-  asm volatile("bar.sync %0, 128;" ::"r"(static_cast<int32_t>(threadIdx.x) / 128 + 1) : "memory");
+  asm volatile("bar.sync %0, 128;" ::"n"(kWarpgroup + 1) : "memory");
 }
 
 /** Rows of 128 bytes in groups of eight, 1024 bytes apart; the address in units of 16 bytes. */

@@ -162,13 +162,13 @@ HIMAP_DEVICE bool sm90_linear_merge(float (&sums)[Tile::kN][4], typename Tile::S
     const float(&s)[4] = sums[n];
     *partial(piece.split, n) = {{float_bits(s[0]), float_bits(s[1]), float_bits(s[2]), float_bits(s[3])}};
   }
-  sync_warpgroup();
+  sync_warpgroup<0>();
   if (thread == 0) {
     const uint32_t last = atomic_add_ordered(p.arrivals + tile, 1) + 1 == static_cast<uint32_t>(p.splits);
     if (last) p.arrivals[tile] = 0;
     shared.last = last;
   }
-  sync_warpgroup();
+  sync_warpgroup<0>();
   if (!shared.last) return false;
   HIMAP_UNROLL
   for (int32_t n = 0; n < Tile::kN; ++n) {

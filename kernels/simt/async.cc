@@ -217,7 +217,8 @@ void Machine::meet_warpgroup(const char* name, const Wgmma* maybe_lane, device::
   tsan_acquire(sync);
 }
 
-void Machine::sync_warpgroup(device::Place place) {
+void Machine::sync_warpgroup(int32_t warpgroup, device::Place place) {
+  if (running_->view.thread / kWarpgroup != warpgroup) fail("a warpgroup's barrier is for its own threads", place);
   meet_warpgroup("sync_warpgroup", nullptr, place, [](Warpgroup&) {});
 }
 
@@ -317,7 +318,7 @@ void transfer(const Transfer& t) {
 void wgmma(const Wgmma& lane, device::Place place) { Machine::here().wgmma(lane, place); }
 void wgmma_commit(device::Place place) { Machine::here().wgmma_commit(place); }
 void wgmma_wait(int32_t pending, device::Place place) { Machine::here().wgmma_wait(static_cast<size_t>(pending), place); }
-void sync_warpgroup(device::Place place) { Machine::here().sync_warpgroup(place); }
+void sync_warpgroup(int32_t warpgroup, device::Place place) { Machine::here().sync_warpgroup(warpgroup, place); }
 
 uint64_t swizzled_matrix(const void* rows, device::Place place) {
   const auto at = static_cast<uint64_t>(static_cast<const unsigned char*>(rows) - current->shared);

@@ -43,7 +43,7 @@ void wgmma(const Wgmma& lane, device::Place place);
 void wgmma_commit(device::Place place);
 void wgmma_wait(int32_t pending, device::Place place);
 
-void sync_warpgroup(device::Place place);
+void sync_warpgroup(int32_t warpgroup, device::Place place);
 
 /** The matrix descriptor of rows of 128 swizzled bytes, as a card encodes it, of an address within the block's memory. */
 uint64_t swizzled_matrix(const void* rows, device::Place place);

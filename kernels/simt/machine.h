@@ -103,7 +103,7 @@ class Machine {
   void wgmma(const Wgmma& lane, device::Place place);
   void wgmma_commit(device::Place place);
   void wgmma_wait(size_t pending, device::Place place);
-  void sync_warpgroup(device::Place place);
+  void sync_warpgroup(int32_t warpgroup, device::Place place);
   /** Ends the launch; `failure` is set. Nothing on the calling fiber's stack is destroyed. */
   [[noreturn]] void stop();
 

@@ -62,7 +62,10 @@ HIMAP_DEVICE void copy_tile(void* to, const TileMap& map, int32_t column, int32_
                   .place = place});
 }
 
-HIMAP_DEVICE void sync_warpgroup(Place place = Place::here()) { simt::sync_warpgroup(place); }
+template <int32_t kWarpgroup>
+HIMAP_DEVICE void sync_warpgroup(Place place = Place::here()) {
+  simt::sync_warpgroup(kWarpgroup, place);
+}
 
 HIMAP_DEVICE uint64_t swizzled_matrix(const void* rows, Place place = Place::here()) { return simt::swizzled_matrix(rows, place); }
 

@@ -136,7 +136,7 @@ HIMAP_KERNEL(128, 1) products_kernel(HIMAP_PARAMS(Products) p) {
   float d[1][4] = {};
   const uint64_t a = swizzled_matrix(shared.a), b = swizzled_matrix(shared.b[p.kind == 3 ? thread_id() / 64 : 0]);
   wgmma_begin(d);
-  if (p.kind == 4 && thread_id() > 100) sync_warpgroup();
+  if (p.kind == 4 && thread_id() > 100) sync_warpgroup<0>();
   wgmma_m64k16<Bf16>(d, p.kind == 5 ? a + 1024 : a, b);
   wgmma_commit();
   if (p.kind == 1) {  // what the product reads changes before it is over

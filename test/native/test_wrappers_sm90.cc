@@ -199,7 +199,8 @@ HIMAP_KERNEL(256, 1) warpgroups_kernel(HIMAP_PARAMS(Warpgroups) p) {
     wgmma_commit();
     wgmma_wait<1>(d);
     wgmma_wait<0>(d);
-    sync_warpgroup();
+    if (warpgroup == 0) sync_warpgroup<0>();
+    else sync_warpgroup<1>();
     HIMAP_UNROLL
     for (int32_t n = 0; n < kN; ++n) {
       HIMAP_UNROLL
@@ -284,7 +285,8 @@ HIMAP_KERNEL(256, 1) exchange_kernel(HIMAP_PARAMS(Exchange) p) {
   const int32_t first = thread_id() / 128 * 128, t = thread_id() % 128, rounds = first == 0 ? 10 : 30;
   shared.values[0][thread_id()] = static_cast<uint32_t>(thread_id());
   for (int32_t round = 0; round < rounds; ++round) {
-    sync_warpgroup();
+    if (first == 0) sync_warpgroup<0>();
+    else sync_warpgroup<1>();
     const uint32_t* from = shared.values[round % 2] + first;
     shared.values[(round + 1) % 2][thread_id()] = from[(t + 37) % 128] * 3 + from[127 - t];
   }
