@@ -1,4 +1,4 @@
-// What the tests of single kernels share: random values of any type, and the bound that a result in 16 bits must keep.
+// What the tests of single kernels share: random values of any type, and the bounds that results must keep.
 #pragma once
 
 #include <algorithm>
@@ -45,6 +45,12 @@ inline void check_error(const std::string& what, const std::vector<double>& got,
   std::snprintf(text, sizeof text, "%s: worst error %.3g, twice the naive %.3g", what.c_str(), error, bound);
   report(__FILE__, __LINE__, text);
 }
+
+/**
+ * The most by which a float32 sum of `terms` exact products, added by tensor cores, may be off. `size`: the sum of their absolute
+ * values. A card may drop, not round, the bits below the largest term of an addition, so a naive loop's error says too little.
+ */
+inline double float_sum_bound(int64_t terms, double size) { return static_cast<double>(terms) * 0x1p-23 * size; }
 
 /** ||got - right|| / ||right||. */
 inline double relative_l2(const std::vector<double>& got, const std::vector<double>& right) {

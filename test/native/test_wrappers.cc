@@ -7,7 +7,7 @@
 
 #include "kernels/device.h"
 #include "test/native/check.h"
-#include "test/native/device_buffer.h"
+#include "test/native/kernel_fixture.h"
 
 namespace himap::device {
 namespace {
@@ -279,8 +279,7 @@ void check_product(uint64_t seed, bool whole) {
         sum += term;
         size += std::abs(term);
       }
-      // Products are exact; a card may drop, not round, the bits below the largest term of a sum.
-      const double bound = whole ? 0 : 16 * 0x1p-23 * size;
+      const double bound = whole ? 0 : test::float_sum_bound(16, size);
       CHECK(std::abs(static_cast<double>(got[i * 8 + j]) - sum) <= bound);
     }
   }

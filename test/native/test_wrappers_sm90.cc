@@ -6,7 +6,7 @@
 
 #include "kernels/device.h"
 #include "test/native/check.h"
-#include "test/native/device_buffer.h"
+#include "test/native/kernel_fixture.h"
 
 namespace himap::device {
 namespace {
@@ -242,8 +242,7 @@ void check_warpgroups(uint64_t seed, bool whole) {
         sum += term;
         size += std::abs(term);
       }
-      // As for mma: products are exact, and bits below the largest term of a sum may be dropped.
-      const double bound = whole ? 0 : 64 * 0x1p-23 * size;
+      const double bound = whole ? 0 : test::float_sum_bound(64, size);
       wrong += !(std::abs(static_cast<double>(got[i * kColumns + j]) - sum) <= bound);
     }
   }
