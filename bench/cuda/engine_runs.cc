@@ -266,7 +266,7 @@ void EngineRuns::throughput() {
                {"floorMs", "floor, ms"},
                {"tokensPerSecond", "tokens/s"},
                {"floorTokensPerSecond", "the floor's"},
-               {"gigabytes", "GB moved"},
+               {"gigabytes", "weights and KV, GB"},
                {"ofBandwidth", "of the bandwidth"},
                {"timesFloor", "step / floor"},
                {"logits", "last logits"}});
@@ -298,9 +298,9 @@ void EngineRuns::throughput() {
         const DecodeTimes times = time_decode(sequences, pruned);
         both[pruned] = times;
         bench_.decode_step[{sequences, options_.decode_text, pruned}] = times.step;
-        const double seconds = times.step / kMilliseconds, used = floor.bytes / seconds / bench_.ceilings.bytes_per_second;
+        const double seconds = times.step / kMilliseconds, used = floor.stored_bytes / seconds / bench_.ceilings.bytes_per_second;
         row.insert(row.end(), {number(times.step, 3), number(kMilliseconds * floor.seconds, 3), number(count / seconds, 0),
-                               number(count / floor.seconds, 0), number(floor.bytes * 1e-9, 2), share(used),
+                               number(count / floor.seconds, 0), number(floor.stored_bytes * 1e-9, 2), share(used),
                                number(seconds / floor.seconds, 2), hash_text(times.hash)});
         if (sequences == 1 || sequences == 128) {
           bench_.thresholds.at_least(
@@ -333,7 +333,7 @@ void EngineRuns::throughput() {
                                0.85);
   }
   steps.note("Bursts of " + std::to_string(options_.burst_tokens) +
-             " greedy tokens, chosen on the host; the median burst. Bytes: weights and KV, read once.");
+             " greedy tokens, chosen on the host; the median burst. \"Of the bandwidth\": weights and KV, read once.");
   jobs.note("Prompts run " + std::to_string(options_.prompts_at_once) + " at a time, then all sequences decode together.");
   bench_.report.finish(steps);
   bench_.report.finish(jobs);

@@ -8,7 +8,7 @@ namespace {
 constexpr double kElementBytes = 2;
 
 Floor floor_of(const Work& work, const Ceilings& ceilings, double times = 1) {
-  return {times * floor_seconds(work, ceilings), times * work.flops, times * work.bytes};
+  return {times * floor_seconds(work, ceilings), times * work.flops, times * work.bytes, times * work.stored_bytes};
 }
 
 std::vector<Stage> stages_of(const ModelConfig& config, int64_t text, const std::vector<PlanCut>& cuts) {
@@ -24,6 +24,7 @@ Floor& Floor::operator+=(const Floor& other) {
   seconds += other.seconds;
   flops += other.flops;
   bytes += other.bytes;
+  stored_bytes += other.stored_bytes;
   return *this;
 }
 
@@ -33,7 +34,7 @@ double floor_seconds(const Work& work, const Ceilings& ceilings) {
 
 Work linear_work(int64_t rows, int64_t out, int64_t in) {
   const auto m = static_cast<double>(rows), n = static_cast<double>(out), k = static_cast<double>(in);
-  return {2 * m * n * k, kElementBytes * (n * k + m * k + m * n)};
+  return {2 * m * n * k, kElementBytes * (n * k + m * k + m * n), kElementBytes * n * k};
 }
 
 Work prefill_attention_work(int64_t rows, int64_t heads, int64_t kv_heads, int64_t head_dim, bool causal) {
@@ -45,8 +46,8 @@ Work prefill_attention_work(int64_t rows, int64_t heads, int64_t kv_heads, int64
 
 Work decode_attention_work(int64_t length, int64_t heads, int64_t kv_heads, int64_t head_dim) {
   const auto tokens = static_cast<double>(length);
-  return {4 * tokens * static_cast<double>(heads * head_dim),
-          kElementBytes * tokens * 2 * static_cast<double>(kv_heads * head_dim)};
+  const double cached = kElementBytes * tokens * 2 * static_cast<double>(kv_heads * head_dim);
+  return {4 * tokens * static_cast<double>(heads * head_dim), cached, cached};
 }
 
 std::vector<Matrix> decoder_matrices(const ModelConfig& config) {
@@ -95,7 +96,7 @@ Floor prefill_floor(const ModelConfig& config, int64_t batch, int64_t text, cons
                       static_cast<double>(batch));
   }
   const auto head = static_cast<double>(config.vocabulary * config.hidden);
-  floor += floor_of({2 * static_cast<double>(batch) * head, kElementBytes * head}, ceilings);
+  floor += floor_of({2 * static_cast<double>(batch) * head, kElementBytes * head, kElementBytes * head}, ceilings);
   return floor;
 }
 
@@ -113,6 +114,7 @@ Floor decode_floor(const ModelConfig& config, int64_t batch, int64_t text, const
         decode_attention_work(rows_of_layer(stages, layer) + generated, config.heads, config.kv_heads, config.head_dim);
     attention.flops += static_cast<double>(batch) * one.flops;
     attention.bytes += static_cast<double>(batch) * one.bytes;
+    attention.stored_bytes += static_cast<double>(batch) * one.stored_bytes;
   }
   floor += floor_of(attention, ceilings);
   return floor;

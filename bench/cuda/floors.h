@@ -21,6 +21,7 @@ struct Ceilings {
 struct Work {
   double flops = 0;
   double bytes = 0;
+  double stored_bytes = 0;  // of them: weights and the KV cache
 };
 
 /** A floor, and the work behind it. */
@@ -28,6 +29,7 @@ struct Floor {
   double seconds = 0;
   double flops = 0;
   double bytes = 0;
+  double stored_bytes = 0;
 
   Floor& operator+=(const Floor& other);
 };

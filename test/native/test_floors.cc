@@ -66,6 +66,17 @@ TEST("a step of decode, 64 tokens behind a prompt of 676") {
   }
 }
 
+TEST("a step of decode reads weights and KV cache once") {
+  // 32 layers of 202,375,168 weights and a head of 131,334,144; of each token 16,384 bytes in each layer.
+  const double weights = 2 * (32.0 * 202'375'168 + 131'334'144), token = 32 * 16'384.0;
+  const ModelConfig model = llava_7b();
+  for (const int64_t batch : {1, 128}) {
+    const Floor floor = decode_floor(model, batch, 100, {}, 64, kH200);
+    CHECK_NEAR(floor.stored_bytes, weights + static_cast<double>(batch) * 740 * token, 1.0);
+    CHECK(floor.bytes > floor.stored_bytes);  // inputs and outputs of the products
+  }
+}
+
 TEST("single products, microseconds") {
   struct Row {
     int64_t rows;
