@@ -341,12 +341,21 @@ void EngineRuns::throughput() {
 
 /** That what was timed ran from CUDA graphs, or did not. */
 void EngineRuns::graphs() {
+  Table table("graphs", "CUDA graphs: how all of that ran",
+              {{"what", "what"},
+               {"direct", "directly"},
+               {"recorded", "recorded"},
+               {"replayed", "replayed"},
+               {"refused", "refused"}});
   const auto add = [&](const char* name, const GraphCounts& counts) {
-    bench_.report.fact(std::string(name) + "GraphsRecorded", number(static_cast<double>(counts.recorded), 0));
-    bench_.report.fact(std::string(name) + "GraphsReplayed", number(static_cast<double>(counts.replayed), 0));
+    const auto count = [](int64_t value) { return number(static_cast<double>(value), 0); };
+    table.add({words(name), count(counts.direct), count(counts.recorded), count(counts.replayed), count(counts.refused)});
   };
-  add("decode", engine_->decode_graphs());
-  add("vision", engine_->vision_graphs());
+  const GraphCounts &decode = engine_->decode_graphs(), &vision = engine_->vision_graphs();
+  add("decode steps", decode);
+  add("vision tower", vision);
+  bench_.report.finish(table);
+  bench_.thresholds.at_most("CUDA graphs that the driver refused", static_cast<double>(decode.refused + vision.refused), 0);
 }
 
 }  // namespace
