@@ -74,7 +74,7 @@ void measure_ceilings(Bench& bench);
 void measure_engine(Bench& bench);     // prompts, then throughput, with one engine
 void measure_products(Bench& bench);
 void measure_attention(Bench& bench);
-void measure_rows(Bench& bench);       // norm, selection, compaction, candidates
+void measure_rows(Bench& bench);       // first rows, norm, rotation, selection, compaction, candidates
 void measure_rival(Bench& bench);
 
 }  // namespace himap::bench

@@ -57,27 +57,36 @@ std::vector<Matrix> decoder_matrices(const ModelConfig& config) {
           {"down", config.hidden, config.ffn}};
 }
 
+std::vector<Matrix> tower_matrices(const VisionConfig& vision) {
+  return {{"tower qkv", 3 * vision.hidden, vision.hidden},
+          {"tower out", vision.hidden, vision.hidden},
+          {"tower fc1", vision.ffn, vision.hidden},
+          {"tower fc2", vision.hidden, vision.ffn}};
+}
+
+std::vector<Matrix> projector_matrices(const ModelConfig& config) {
+  return {{"projector 1", config.hidden, config.vision.hidden}, {"projector 2", config.hidden, config.hidden}};
+}
+
 Floor tower_floor(const ModelConfig& config, int64_t images, const Ceilings& ceilings) {
   const VisionConfig& vision = config.vision;
   const int64_t rows = images * (vision.patches() + 1);
   const auto layers = static_cast<double>(vision.layers);
   Floor floor;
-  const Matrix matrices[] = {{"qkv", 3 * vision.hidden, vision.hidden}, {"out", vision.hidden, vision.hidden},
-                             {"fc1", vision.ffn, vision.hidden}, {"fc2", vision.hidden, vision.ffn}};
-  for (const Matrix& matrix : matrices) floor += floor_of(linear_work(rows, matrix.out, matrix.in), ceilings, layers);
+  for (const Matrix& matrix : tower_matrices(vision)) floor += floor_of(linear_work(rows, matrix.out, matrix.in), ceilings, layers);
   Work attention = prefill_attention_work(vision.patches() + 1, vision.heads, vision.heads, vision.hidden / vision.heads, false);
   attention.bytes = 0;
   floor += floor_of(attention, ceilings, layers * static_cast<double>(images));
   Work patches = linear_work(images * vision.patches(), vision.hidden, 3 * vision.patch_size * vision.patch_size);
-  patches.bytes = 0;
+  patches.bytes = patches.stored_bytes = 0;
   floor += floor_of(patches, ceilings);
   return floor;
 }
 
 Floor projector_floor(const ModelConfig& config, int64_t images, const Ceilings& ceilings) {
   const int64_t rows = images * config.image_tokens;
-  Floor floor = floor_of(linear_work(rows, config.hidden, config.vision.hidden), ceilings);
-  floor += floor_of(linear_work(rows, config.hidden, config.hidden), ceilings);
+  Floor floor;
+  for (const Matrix& matrix : projector_matrices(config)) floor += floor_of(linear_work(rows, matrix.out, matrix.in), ceilings);
   return floor;
 }
 

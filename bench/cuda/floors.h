@@ -50,6 +50,9 @@ struct Matrix {
   int64_t in;
 };
 std::vector<Matrix> decoder_matrices(const ModelConfig& config);
+/** Of one layer of the tower, whose rows are patches and a class; of the projector, whose rows are image tokens. */
+std::vector<Matrix> tower_matrices(const VisionConfig& vision);
+std::vector<Matrix> projector_matrices(const ModelConfig& config);
 
 /** The tower up to the layer that is read. Its attention, bound by arithmetic, counts FLOP only. */
 Floor tower_floor(const ModelConfig& config, int64_t images, const Ceilings& ceilings);

@@ -14,7 +14,8 @@ Options card_options(bool quick) {
   options.quick = quick;
   options.model = llava_7b();
   options.gemm_models = {{"7B", llava_7b()}, {"13B", llava_13b()}};
-  options.gemm_rows = {1, 8, 32, 128, 172, 207, 424, 676, 5408};
+  options.gemm_rows = {1, 8, 32, 128, 132, 172, 207, 348, 424, 676, 5408};
+  options.vision_images = {1, 8};
   options.decode_rows_most = 128;
   options.text_lengths = {60, 135};
   options.decode_text = 100;
@@ -31,6 +32,7 @@ Options card_options(bool quick) {
   if (quick) {
     options.gemm_models = {{"7B", llava_7b()}};
     options.gemm_rows = {1, 32, 207, 676};
+    options.vision_images = {1};
     options.text_lengths = {60};
     options.prompts = {{1, 7}, {8, 3}};
     options.decode_batches = {1, 32};
@@ -46,6 +48,7 @@ Options tiny_options() {
   options.model = llava_tiny();
   options.gemm_models = {{"tiny", llava_tiny()}};
   options.gemm_rows = {1, 9};
+  options.vision_images = {1, 2};
   options.decode_rows_most = 1;
   options.text_lengths = {12};
   options.decode_text = 12;

@@ -31,6 +31,7 @@ struct Options {
   ModelConfig model;                        // end to end, attention and rows
   std::vector<NamedModel> gemm_models;
   std::vector<int64_t> gemm_rows;
+  std::vector<int64_t> vision_images;       // of the tower's and the projector's products
   int64_t decode_rows_most;                 // products of up to so many rows are decode's
   std::vector<int64_t> text_lengths;        // text tokens beside one image, for prompts
   int64_t decode_text;                      // the same, for decode

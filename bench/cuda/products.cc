@@ -1,5 +1,5 @@
-// Every matrix of the decoder at the row counts that prompts and batches have, beside cuBLASLt's plain product of the same
-// shape: it has no SwiGLU, and ours of gate+up has it inside.
+// Every matrix of the decoder at the row counts that prompts and batches have, and those of the tower and the projector at the
+// rows of pictures, beside cuBLASLt's plain product of the same shape: it has no SwiGLU, and ours of gate+up has it inside.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -16,6 +16,8 @@ struct Case {
   Matrix matrix;
   bool gate_up;
   bool head;  // the vocabulary: float32 logits, by decode's kernels whatever the rows
+  std::vector<int64_t> rows;
+  bool vision;  // by prefill's kernels whatever the rows
 };
 
 float value_at(const std::vector<uint16_t>& bits, size_t index) {
@@ -62,7 +64,7 @@ class Products {
   }
 
   void run(const Case& one) {
-    const int64_t most_rows = *std::max_element(bench_.options.gemm_rows.begin(), bench_.options.gemm_rows.end());
+    const int64_t most_rows = *std::max_element(one.rows.begin(), one.rows.end());
     const Matrix& matrix = one.matrix;
     const std::vector<uint16_t> bits = random_bf16(matrix.out * matrix.in, 5);
     std::vector<WeightPart> parts = {{bits.data(), DType::kBF16, matrix.out, matrix.in}};
@@ -73,17 +75,17 @@ class Products {
     const WeightRef weight(bench_.backend, parts, one.gate_up ? WeightLayout::kGateUp : WeightLayout::kStacked);
     x_.upload(random_bf16(most_rows * matrix.in, 7));
     if (bench_.maybe_rival) rival_weight_.upload(bits);
-    for (const int64_t rows : bench_.options.gemm_rows) time_rows(one, weight, rows);
+    for (const int64_t rows : one.rows) time_rows(one, weight, rows);
   }
 
   void finish() {
-    const char* rival = bench_.maybe_rival ? "cuBLASLt computes the plain product; for gate+up ours has SwiGLU inside."
+    const char* rival = bench_.maybe_rival ? "cuBLASLt computes the plain product; for gate+up ours has SwiGLU inside. No biases."
                                            : "cuBLASLt could not be opened, so there is no rival.";
     table_.note(rival);
     for (const std::string& fault : bench_.rival_faults) table_.note("cuBLASLt failed: " + fault);
     bench_.report.finish(table_);
     if (compared_ == 0) return;
-    bench_.thresholds.at_least("prefill products of the layers: slowest of cuBLASLt's speed (" + slowest_name_ + ")", slowest_,
+    bench_.thresholds.at_least("prefill products: slowest of cuBLASLt's speed (" + slowest_name_ + ")", slowest_,
                                0.9);
     bench_.thresholds.at_most("products: largest difference from cuBLASLt", largest_difference_, kSameResult);
   }
@@ -91,7 +93,7 @@ class Products {
  private:
   void time_rows(const Case& one, const WeightRef& weight, int64_t rows) {
     const Matrix& matrix = one.matrix;
-    const bool prefill = !one.head && rows > bench_.options.decode_rows_most;
+    const bool prefill = one.vision || (!one.head && rows > bench_.options.decode_rows_most);
     const int64_t columns = one.gate_up ? matrix.out / 2 : matrix.out;
     y_.reserve(static_cast<size_t>(rows * columns * (one.head ? 4 : 2)));
     const LinearParams linear{.x = x_.as<void>(), .weight = weight.get(), .maybe_bias = nullptr, .maybe_residual = nullptr,
@@ -146,13 +148,23 @@ class Products {
 }  // namespace
 
 void measure_products(Bench& bench) {
+  const Options& options = bench.options;
   Products products(bench);
-  for (const auto& [name, model] : bench.options.gemm_models) {
+  for (const auto& [name, model] : options.gemm_models) {
     for (const Matrix& matrix : decoder_matrices(model)) {
-      products.run({name, matrix, std::string(matrix.name) == "gate+up", false});
+      products.run({name, matrix, std::string(matrix.name) == "gate+up", false, options.gemm_rows, false});
     }
-    products.run({name, {"lm_head", model.vocabulary, model.hidden}, false, true});
+    products.run({name, {"lm_head", model.vocabulary, model.hidden}, false, true, options.gemm_rows, false});
   }
+  // The first model's: the tower is the same in all.
+  const auto& [name, model] = options.gemm_models.front();
+  std::vector<int64_t> tower_rows, projector_rows;
+  for (const int64_t images : options.vision_images) {
+    tower_rows.push_back(images * (model.vision.patches() + 1));
+    projector_rows.push_back(images * model.image_tokens);
+  }
+  for (const Matrix& matrix : tower_matrices(model.vision)) products.run({name, matrix, false, false, tower_rows, true});
+  for (const Matrix& matrix : projector_matrices(model)) products.run({name, matrix, false, false, projector_rows, true});
   products.finish();
 }
 

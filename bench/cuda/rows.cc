@@ -1,5 +1,7 @@
-// The operations between the products: norm, selection, compaction, the best candidates. All are bound by the bytes they move.
+// The operations between the products: first rows, norm, rotation, selection, compaction, the best candidates. All are bound by
+// the bytes they move.
 #include <algorithm>
+#include <numeric>
 
 #include "bench/cuda/bench.h"
 #include "bench/cuda/models.h"
@@ -47,8 +49,8 @@ class Rows {
     add("candidates", rows, static_cast<double>(elements * 4), [&] { backend_.run(&BackendApi::candidates, params); });
   }
 
-  /** Every cut of a batch of prompts, with the lists that the engine makes. */
-  void cuts(int64_t sequences) {
+  /** A batch of prompts, with the lists that the engine makes: how it enters the decoder, and every cut. */
+  void prompts(int64_t sequences) {
     std::vector<StepSequence> prompts;
     std::vector<const StepSequence*> list;
     for (int64_t s = 0; s < sequences; ++s) {
@@ -56,6 +58,8 @@ class Rows {
     }
     for (const StepSequence& prompt : prompts) list.push_back(&prompt);
     const PrefillBatch batch = make_prefill_batch(list, model_.layers, model_.image_tokens);
+    embed(batch);
+    rope_kv(batch);
     std::vector<int32_t> image_index = batch.image_index;
     for (size_t k = 0; k + 1 < batch.segments.size(); ++k) {
       const Segment &from = batch.segments[k], &to = batch.segments[k + 1];
@@ -71,6 +75,48 @@ class Rows {
     Buffer buffer(backend_, static_cast<size_t>(elements * 2));
     fill_random(backend_, buffer.as<void>(), elements, 19);
     return buffer;
+  }
+
+  void embed(const PrefillBatch& batch) {
+    const auto rows = static_cast<int64_t>(batch.source.size());
+    const std::vector<uint16_t> bits = random_bf16(model_.vocabulary * model_.hidden, 23);
+    const WeightRef table(backend_, {{bits.data(), DType::kBF16, model_.vocabulary, model_.hidden}}, WeightLayout::kStacked);
+    const Buffer features = bf16(batch.size() * model_.image_tokens * model_.hidden);
+    const Buffer y(backend_, static_cast<size_t>(rows * model_.hidden * 2));
+    Buffer source(backend_);
+    const EmbedParams params{.source = source.upload(batch.source),
+                             .table = table.get(),
+                             .maybe_features = features.as<void>(),
+                             .y = y.as<void>(),
+                             .rows = rows};
+    add("embed", rows, static_cast<double>(rows * model_.hidden * 4), [&] { backend_.run(&BackendApi::embed, params); });
+  }
+
+  void rope_kv(const PrefillBatch& batch) {
+    const Segment& segment = batch.segments.front();
+    const KvLayout layout{DType::kBF16, static_cast<int32_t>(model_.kv_heads), static_cast<int32_t>(model_.head_dim)};
+    const int64_t blocks = (segment.max_rows + kPageTokens - 1) / kPageTokens;
+    const auto half = static_cast<size_t>(model_.head_dim / 2), angles = static_cast<size_t>(model_.max_positions) * half;
+    std::vector<int32_t> own_pages(static_cast<size_t>(batch.size() * blocks));
+    std::iota(own_pages.begin(), own_pages.end(), 0);
+    const Buffer qkv = bf16(segment.rows * model_.qkv_width());
+    const Buffer pool(backend_, static_cast<size_t>(batch.size() * blocks * layout.page_bytes()));
+    Buffer cos(backend_), sin(backend_), positions(backend_), sequence(backend_), slot(backend_), pages(backend_);
+    const RopeKvParams params{.qkv = qkv.as<void>(),
+                              .cos = cos.upload(std::vector<float>(angles, 0.8f)),
+                              .sin = sin.upload(std::vector<float>(angles, 0.6f)),
+                              .positions = positions.upload(batch.positions),
+                              .sequence = sequence.upload(segment.row_sequence),
+                              .slot = slot.upload(segment.row_slot),
+                              .pages = pages.upload(own_pages),
+                              .pool = pool.as<void>(),
+                              .layout = layout,
+                              .rows = segment.rows,
+                              .blocks = static_cast<int32_t>(blocks),
+                              .heads = static_cast<int32_t>(model_.heads)};
+    // q and k read and written, v read; k and v into their pages.
+    const int64_t values = 2 * (model_.q_width() + model_.kv_width()) + model_.kv_width() + 2 * model_.kv_width();
+    add("rope_kv", segment.rows, static_cast<double>(segment.rows * values * 2), [&] { backend_.run(&BackendApi::rope_kv, params); });
   }
 
   void cut(const PrefillBatch& batch, const Segment& from, const Segment& to, const std::vector<int32_t>& image_index,
@@ -144,7 +190,7 @@ class Rows {
 void measure_rows(Bench& bench) {
   Rows rows(bench);
   for (const int64_t count : bench.options.gemm_rows) rows.norm(count);
-  for (const Batch& batch : bench.options.prompts) rows.cuts(batch.requests);
+  for (const Batch& batch : bench.options.prompts) rows.prompts(batch.requests);
   for (const int64_t sequences : bench.options.decode_batches) rows.candidates(sequences);
   rows.finish();
 }

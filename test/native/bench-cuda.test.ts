@@ -80,14 +80,17 @@ test("every section, with both rivals", () => {
   assert.equal(rowsOf(results, "throughput").map((row) => row["sequences"]), [1, 3]);
 
   const products = rowsOf(results, "products");
-  assert.is(products.length, 10);
+  assert.is(products.length, 22);
+  assert.equal(products.filter((row) => row["matrix"] === "tiny tower fc1").map((row) => [row["rows"], row["phase"]]), [[17, "prefill"], [34, "prefill"]]);
   for (const row of products) {
     assert.ok(Number(row["cublasLt"]) > 0, JSON.stringify(row));
     assert.ok(Number(row["difference"]) < 0.02, JSON.stringify(row));
   }
   assert.ok(rowsOf(results, "attentionPrefill").some((row) => row["rows"] === "whole, scores"));
   assert.is(rowsOf(results, "attentionDecode").length, 6);
-  assert.is(rowsOf(results, "rows").length, 12);
+  const operations = rowsOf(results, "rows").map((row) => row["operation"]);
+  assert.is(operations.length, 16);
+  assert.is(operations.filter((name) => name === "embed" || name === "rope_kv").length, 4);
 
   assert.equal(rowsOf(results, "rival").map((row) => [row["what"], row["mode"], row["rivalMs"]]), [
     ["first token", "SDPA", 20.5], ["first token", "compiled", 19], ["decode step", "compiled", 'failed: why "not"'],
@@ -102,7 +105,7 @@ test("a part of it, without rivals", () => {
   const { status, stderr, results } = bench({ args: ["--only", "products,rival"] });
   assert.is(status, 0, stderr);
   assert.ok(results);
-  assert.equal(rowsOf(results, "products").map((row) => row["cublasLt"]), Array(10).fill(null));
+  assert.equal(rowsOf(results, "products").map((row) => row["cublasLt"]), Array(22).fill(null));
   assert.not.ok("prompts" in results);
   assert.match(notesOf(results, "ceilings")[0]!, /none\.so/);
   assert.match(notesOf(results, "rival")[0]!, /^Not run/);

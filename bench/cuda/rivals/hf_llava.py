@@ -198,7 +198,7 @@ def main():
         if options.device == "cuda":
             torch.cuda.empty_cache()
 
-    for batch, repeats in ((1, 15), (8, 5)):
+    for batch, repeats in ((1, 15), (8, 5)) if options.short else ((1, 15), (8, 5), (32, 3)):
         for text in texts:
             attempt("first_token", batch, text, "SDPA", lambda: rival.first_token(batch, text, repeats, rival.model))
     for batch in (1, 32) if options.short else (1, 8, 32, 128):
