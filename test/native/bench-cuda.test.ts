@@ -2,7 +2,7 @@
 // and a rival that was written down. Every line runs; no time is looked at.
 
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -120,55 +120,6 @@ test("what it cannot do is said", () => {
   assert.match(ended.stdout, /^engine ended: .*libhimap-none\.so does not exist/m);
   assert.match(ended.stdout, /^### Between the products$/m); // the rest ran
   assert.match(bench({ args: ["--only", "ceilings", "--json", "/nowhere/results.json"] }).stderr, /could not be written/);
-});
-
-test("scripts/cuda.sh all: one build, tests, sanitizer, bench, with stand-ins for every tool of a machine with a card", () => {
-  const folder = mkdtempSync(path.join(tmpdir(), "himap-card-"));
-  try {
-    const script = (name: string, text: string): void => {
-      mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
-      writeFileSync(path.join(folder, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
-    };
-    script("bin/cmake", 'echo "$@" >> "$0.calls"');
-    script("bin/nvcc", "");
-    script("bin/nvidia-smi", 'case "$1" in *compute_cap*) echo 9.0 ;; *=name) echo "NVIDIA H100 80GB HBM3" ;; *) echo "NVIDIA H100 80GB HBM3, 580, 81559 MiB" ;; esac');
-    script("bin/compute-sanitizer", 'case "$2 $*" in racecheck*test_broken) echo "a race"; exit 1 ;; synccheck*) exit 124 ;; esac; exit 0');
-    script("bin/python", `case "$2" in
-      *print*) echo ${folder}/site/nvidia/*/lib ;;
-      *) [ "$1" = -c ] || printf 'result\\tfirst_token\\t1\\t12\\t%s\\t5\\n' "$*" ;;
-    esac`);
-    mkdirSync(path.join(folder, "site/nvidia/cu13/lib"), { recursive: true });
-    symlinkSync(path.join(programs, "cublaslt_twin.so"), path.join(folder, "site/nvidia/cu13/lib/libcublasLt.so.13"));
-    script("build/card-tests/test_broken", "echo ran broken");
-    script("build/card-tests/test_wrappers", "echo ran wrappers");
-    script("build/kernels/simt/himap_kernel_shapes", "echo shape 128 1024 f");
-    script("build/himap_bench_cuda", `exec '${programs}/bench_cuda_on_host' --tiny --backend shim --library '${programs}' "$@"`);
-    mkdirSync(path.join(folder, "build/himap_kernels_on_card"));
-    writeFileSync(path.join(folder, "build/himap_kernels_on_card/one.ptxas"),
-      "ptxas info : Compiling entry function 'f' for 'sm_90a'\nptxas info : Used 32 registers\n");
-    const { status, stdout, stderr } = spawnSync(path.join(root, "scripts", "cuda.sh"), ["all", "--short", "--only", "ceilings,rival"], {
-      encoding: "utf8",
-      env: {
-        ...process.env, PATH: `${folder}/bin:${process.env["PATH"]}`, HIMAP_CUDA_BUILD: `${folder}/build`, HIMAP_BENCH_RESULTS: `${folder}/results`,
-        HIMAP_PYTHON: `${folder}/bin/python`, HIMAP_CUBLASLT: "", HIMAP_CUDA_ARCHITECTURES: "",
-      },
-    });
-    assert.is(status, 1, `${stdout}${stderr}`); // a race was found, and the bench ran all the same
-    assert.ok(stdout.indexOf("ran wrappers") < stdout.indexOf("ran broken"), "the wrappers come first");
-    assert.match(stdout, /compute-sanitizer memcheck: clean\ncompute-sanitizer racecheck: clean\ncompute-sanitizer synccheck: not finished after \d+ s/);
-    assert.match(stdout, /compute-sanitizer racecheck: faults\na race/);
-    const calls = readFileSync(path.join(folder, "bin/cmake.calls"), "utf8");
-    assert.match(calls, /-DHIMAP_CUDA_ARCHITECTURES=90a-real/);
-    assert.match(calls, /--target himap_card_tests card_bench/);
-    const files = readdirSync(path.join(folder, "results"));
-    assert.is(files.length, 1);
-    assert.match(files[0]!, /^cuda-nvidia-h100-80gb-hbm3-\d{8}T\d{6}Z\.json$/);
-    const results = JSON.parse(readFileSync(path.join(folder, "results", files[0]!), "utf8")) as Results;
-    assert.match(notesOf(results, "ceilings")[0]!, /libcublasLt\.so\.13, version 0/);
-    assert.match(String(rowsOf(results, "rival")[0]!["mode"]), /hf_llava\.py --seconds 150 --short$/);
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
 });
 
 test.run();

@@ -39,7 +39,7 @@ struct RingShared {
 };
 
 /** One warp fetches in two copies a step, 128 threads take the bytes out; several rounds of the ring. */
-HIMAP_KERNEL(160, 1) ring_kernel(HIMAP_PARAMS(Ring) p) {
+HIMAP_KERNEL(160, 1) sm90_ring_kernel(HIMAP_PARAMS(Ring) p) {
   if constexpr (kSm90Compiled) {
     auto& shared = shared_struct<RingShared>();
     if (thread_id() == 0) {
@@ -81,7 +81,7 @@ TEST("bulk copies through a ring of mbarriers") {
   for (unsigned char& byte : from) byte = static_cast<unsigned char>(random.bits());
   const Input<unsigned char> input(from);
   Output<unsigned char> to(from.size());
-  launched(launch(ring_kernel, {"ring", {1}, 160, sizeof(RingShared), nullptr}, Ring{input.get(), to.get(), steps}));
+  launched(launch(sm90_ring_kernel, {"ring", {1}, 160, sizeof(RingShared), nullptr}, Ring{input.get(), to.get(), steps}));
   const std::vector<unsigned char> got = to.read();
   int64_t wrong = 0;
   for (size_t i = 0; i < got.size(); ++i) wrong += got[i] != from[i / kRingBytes * kRingBytes + kRingBytes - 1 - i % kRingBytes];
@@ -103,7 +103,7 @@ struct BoxShared {
   Mbarrier full;
 };
 
-HIMAP_KERNEL(32, 1) box_kernel(HIMAP_PARAMS(Box) p) {
+HIMAP_KERNEL(32, 1) sm90_box_kernel(HIMAP_PARAMS(Box) p) {
   if constexpr (kSm90Compiled) {
     auto& shared = shared_struct<BoxShared>();
     if (thread_id() == 0) {
@@ -134,7 +134,7 @@ TEST("tiles come swizzled, with zeros beyond the matrix") {
         Box params{{}, to.get(), column, row};
         const TileSource source{.base = input.get(), .is_f16 = is_f16, .columns = kColumns, .rows = kRows, .row_stride = kStride};
         launched(make_tile_map(params.map, source, kBoxRows));
-        launched(launch(box_kernel, {"box", {1}, 32, sizeof(BoxShared), nullptr}, params));
+        launched(launch(sm90_box_kernel, {"box", {1}, 32, sizeof(BoxShared), nullptr}, params));
         const std::vector<uint16_t> got = to.read();
         int64_t wrong = 0;
         for (int32_t r = 0; r < kBoxRows; ++r) {
@@ -166,7 +166,7 @@ struct WarpgroupsShared {
 
 /** Each of two warpgroups multiplies its 64 rows of a with all of b, in two groups of products. */
 template <class T, int32_t kN>
-HIMAP_KERNEL(256, 1) warpgroups_kernel(HIMAP_PARAMS(Warpgroups) p) {
+HIMAP_KERNEL(256, 1) sm90_warpgroups_kernel(HIMAP_PARAMS(Warpgroups) p) {
   if constexpr (kSm90Compiled) {
     auto& shared = shared_struct<WarpgroupsShared<kN>>();
     if (thread_id() == 0) {
@@ -231,7 +231,7 @@ void check_warpgroups(uint64_t seed, bool whole) {
   constexpr bool kIsF16 = kDTypeOf<T> == DType::kF16;
   launched(make_tile_map(params.a, {.base = device_a.get(), .is_f16 = kIsF16, .columns = 64, .rows = 128, .row_stride = 64}, 64));
   launched(make_tile_map(params.b, {.base = device_b.get(), .is_f16 = kIsF16, .columns = 64, .rows = kColumns, .row_stride = 64}, kColumns));
-  launched(launch(warpgroups_kernel<T, kN>, {"warpgroups", {1}, 256, sizeof(WarpgroupsShared<kN>), nullptr}, params));
+  launched(launch(sm90_warpgroups_kernel<T, kN>, {"warpgroups", {1}, 256, sizeof(WarpgroupsShared<kN>), nullptr}, params));
   const std::vector<float> got = d.read();
   int64_t wrong = 0;
   for (size_t i = 0; i < 128; ++i) {
@@ -279,7 +279,7 @@ struct ExchangeShared {
 };
 
 /** Two warpgroups pass values around among their own threads only; one does it more often. */
-HIMAP_KERNEL(256, 1) exchange_kernel(HIMAP_PARAMS(Exchange) p) {
+HIMAP_KERNEL(256, 1) sm90_exchange_kernel(HIMAP_PARAMS(Exchange) p) {
   auto& shared = shared_struct<ExchangeShared>();
   const int32_t first = thread_id() / 128 * 128, t = thread_id() % 128, rounds = first == 0 ? 10 : 30;
   shared.values[0][thread_id()] = static_cast<uint32_t>(thread_id());
@@ -294,7 +294,7 @@ HIMAP_KERNEL(256, 1) exchange_kernel(HIMAP_PARAMS(Exchange) p) {
 
 TEST("warpgroups have barriers of their own") {
   Output<uint32_t> to(256);
-  launched(launch(exchange_kernel, {"exchange", {1}, 256, sizeof(ExchangeShared), nullptr}, Exchange{to.get()}));
+  launched(launch(sm90_exchange_kernel, {"exchange", {1}, 256, sizeof(ExchangeShared), nullptr}, Exchange{to.get()}));
   const std::vector<uint32_t> got = to.read();
   for (uint32_t first : {0u, 128u}) {
     std::vector<uint32_t> values(128), next(128);
