@@ -107,10 +107,10 @@ test("test: an old sanitizer's alarms about mbarriers do not count, a new one's 
 
 test("all: a test that hangs leaves the bench its share of the time", () => {
   const { status, stdout, stderr, results } = cudaSh({
-    args: ["all", "--only", "ceilings,rival"], tests: { test_hangs: "sleep 300" }, sanitizer: "2026.3", seconds: 14,
+    args: ["all", "--only", "ceilings,rival"], tests: { test_hangs: "sleep 300" }, sanitizer: "2026.3", seconds: 20,
   });
   assert.is(status, 1, `${stdout}${stderr}`);
-  assert.match(stdout, /^cut short, to end after 14 s:\n {2}\S*test_hangs\n {2}compute-sanitizer \S*test_wrappers\n {2}compute-sanitizer \S*test_hangs\n/m);
+  assert.match(stdout, /^cut short, to end after 20 s:\n {2}\S*test_hangs\n {2}compute-sanitizer \S*test_wrappers\n {2}compute-sanitizer \S*test_hangs\n/m);
   assert.match(stdout, /^### Ceilings of the card/m);
   assert.match(results[0]![1].rival.notes[0], /status 124: its time was up/);
 });
