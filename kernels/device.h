@@ -26,6 +26,7 @@
 //   copy_async_16(to, from, bytes) 16 bytes from global to shared memory, the last 16 - bytes of them zero
 //   copy_async_commit() copy_async_wait<N>()  close a group; wait until at most N groups of this thread are pending
 //   load_stream_16(from)           16 bytes of global memory that are read once and never written by the kernel
+//   prefetch(from)                 the 32 bytes of global memory around an address that may be read, towards L2
 //   exp2_approx() rsqrt_approx() log2_approx()
 //   atomic_add(to, v)              on int32_t and uint32_t, unordered; returns the value before
 //   atomic_add_ordered(to, v)      the same, and orders this block's writes before it (after a barrier) and its reads

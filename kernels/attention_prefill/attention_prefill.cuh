@@ -308,6 +308,7 @@ HIMAP_KERNEL(Tile::kThreads, Tile::kBlocks) attention_prefill_kernel(HIMAP_PARAM
   const int32_t row = at.first + warp_id() * 16 + lane_id() / 4;
   // Keys before this one are seen by every row of the tile.
   const int32_t seen_by_all = a.causal ? at.first + 1 : length;
+  const int32_t last_seen[2] = {a.causal ? row : length - 1, a.causal ? row + 8 : length - 1};
   PrefillState<Tile> state;
   state.clear();
   for (int32_t key = 0; key < seen; key += Tile::kKeys) {
@@ -323,8 +324,7 @@ HIMAP_KERNEL(Tile::kThreads, Tile::kBlocks) attention_prefill_kernel(HIMAP_PARAM
         HIMAP_UNROLL
         for (int32_t e = 0; e < 4; ++e) {
           const int32_t column = key + n * 8 + lane_id() % 4 * 2 + e % 2;
-          const bool sees = a.causal ? column <= row + 8 * (e / 2) : column < length;
-          if (!sees) s[n][e] = -INFINITY;
+          if (column > last_seen[e / 2]) s[n][e] = -INFINITY;
         }
       }
     }

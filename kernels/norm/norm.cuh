@@ -27,6 +27,12 @@ HIMAP_KERNEL(kNormThreads, 1) norm_kernel(HIMAP_PARAMS(NormParams) p) {
   };
   const auto in_row = [&](int64_t c, int32_t i) { return c + i < p.width; };
 
+  // Scales are asked for before the statistics are there: they come from memory, and nothing else would wait with them.
+  for (int64_t c = int64_t{thread_id()} * kChunk; c < p.width; c += kNormThreads * kChunk) {
+    prefetch(p.weight + c);
+    if constexpr (kMean) prefetch(p.maybe_bias + c);
+  }
+
   float mean = 0;
   if constexpr (kMean) {
     float sum = 0;

@@ -155,6 +155,7 @@ HIMAP_DEVICE void copy_async_wait() {
   simt::copy_async_wait(kPending);
 }
 
+HIMAP_DEVICE void prefetch(const void*) {}
 HIMAP_DEVICE Vec16 load_stream_16(const void* from) { return *static_cast<const Vec16*>(from); }
 
 HIMAP_DEVICE float exp2_approx(float x) { return std::exp2(x); }

@@ -155,20 +155,18 @@ void Decoder::prefill(const std::vector<const StepSequence*>& sequences, const v
   choose(sequences, results);
 
   // What the cuts decided, and what a study asked for.
-  for (size_t k = 0; k < batch.segments.size(); ++k) {
+  for (size_t k = 0; k + 1 < batch.segments.size(); ++k) {
     const Segment& segment = batch.segments[k];
-    const bool last = k + 1 == batch.segments.size();
+    const Segment& after = batch.segments[k + 1];
+    std::vector<int32_t> index(static_cast<size_t>(after.rows));
+    backend_.download(index.data(), image_index_[k + 1].as<int32_t>(), index.size());
+    const Selection selection = make_selection(batch, segment, after, study ? study_sums(segment, config.heads) : cut_sums(batch, segment, config.heads));
     for (size_t s = 0; s < sequences.size(); ++s) {
-      const StepCut* cut = last ? nullptr : cut_before(*sequences[s], segment.end);
-      if (!cut) continue;
-      const Segment& after = batch.segments[k + 1];
-      std::vector<int32_t> index(static_cast<size_t>(after.cu_rows[s + 1] - after.cu_rows[s]));
-      backend_.download(index.data(), image_index_[k + 1].as<int32_t>() + after.cu_rows[s], index.size());
+      if (!cut_before(*sequences[s], segment.end)) continue;
       StepCutResult& out = results[s]->cuts.emplace_back();
-      for (const int32_t image : index) {
-        if (image >= 0) out.kept.push_back(static_cast<uint32_t>(image));
+      for (int32_t row = after.cu_rows[s]; row < after.cu_rows[s + 1]; ++row) {
+        if (index[static_cast<size_t>(row)] >= 0) out.kept.push_back(static_cast<uint32_t>(index[static_cast<size_t>(row)]));
       }
-      const Selection selection = make_selection(batch, segment, after, study ? study_sums(segment, config.heads) : cut_sums(batch, segment, config.heads));
       const SelectSequence& selected = selection.sequences[s];
       if (selected.scores < 0) continue;
       out.scores.resize(static_cast<size_t>(selected.alive));

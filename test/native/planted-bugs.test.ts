@@ -68,7 +68,7 @@ const bugs: readonly Bug[] = [
   { ...sm90, name: "wgmma: an empty slot waits for one warp of each warpgroup", find: "Tile::kWarpgroups * 4);", replace: "Tile::kWarpgroups);" },
   { ...sm90, name: "wgmma: the first split's sums are lost", find: "for (int32_t split = 0; split < p.splits; ++split) {", replace: "for (int32_t split = 1; split < p.splits; ++split) {" },
   { ...sm90, name: "wgmma: a split says that it is done before all its threads are", cases: "decode from one row", find: "  sync_warpgroup<0>();\n  if (thread == 0) {", replace: "  if (thread == 0) {", build: "thread" },
-  { ...prefill, name: "attention: a row sees the one after it", cases: "", find: "column <= row + 8 * (e / 2) : column < length", replace: "column <= row + 8 * (e / 2) + 1 : column < length" },
+  { ...prefill, name: "attention: a row sees the one after it", cases: "", find: "a.causal ? row : length - 1, a.causal ? row + 8 :", replace: "a.causal ? row + 1 : length - 1, a.causal ? row + 9 :" },
   { ...prefill, name: "attention: a slot is filled before all have left it", cases: "", find: "sync_threads();  // all have left the slots that are filled next", replace: "" },
   { ...prefill, name: "attention: a slot is filled before all have their queries", cases: "", find: "sync_threads();  // all have their queries", replace: "" },
   { ...prefill, name: "attention: the sums' keys are read before they are there", cases: "column sums", find: "copy_async_wait<Tile::kSlots - 2>();", replace: "copy_async_wait<Tile::kSlots - 1>();" },
