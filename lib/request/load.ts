@@ -8,7 +8,7 @@ export interface LoadRequest {
   folder: string;
   device: "auto" | "cpu" | "cuda";
   kvType: "auto" | "f32" | "f16" | "bf16";
-  /** 0: one per processor. */
+  /** 0: one per processor that the process may keep busy. */
   threads: number;
   weights: "map" | "copy";
   imageAspectRatio: LoadOptions["imageAspectRatio"];
