@@ -118,11 +118,12 @@ function report(): void {
   console.error(`${sampled.toFixed(0)} minutes: ${samples.at(-1)![1].toFixed(1)} MB; V8's heap ${used} of ${total}, outside it ${outside}`);
 }
 
-/** Works that run at once at the most. */
+/** Works that run at once at the most, and rounds of work between two loads: once the process is warm. */
 const together = 4;
+const rounds = minutes < 60 ? 5 : 25;
 
 // Memory of the pool is taken as it is used and kept, so it grows with the most that ever ran at once: in an hour of random
-// works by 4 MB, were not the heaviest of each kind at once the first thing to run.
+// works by 4 MB, were not the heaviest of each kind at once the first thing to run, and the warm-up the busiest time of all.
 for (const work of works) {
   for (const form of forms.keys()) await Promise.all(Array.from({ length: together }, () => carryOut(work, form % 2 === 0 ? steady : engine)));
 }
@@ -132,14 +133,14 @@ const elapsed = (): number => (performance.now() - started) / 60_000;
 const warmUp = minutes < 60 ? minutes / 3 : 10;
 const samples: [hours: number, megabytes: number][] = [];
 let sampled = 0;
-/** Rounds of work between two loads. */
-const rounds = minutes < 60 ? 5 : 25;
 for (let round = 1; elapsed() < minutes || samples.length < 4; round++) {
-  await Promise.all(Array.from({ length: 1 + random.below(together) }, () => carryOut(random.pick(works), random.pick([steady, engine]))));
-  if (round % rounds !== 0) continue;
+  const warm = elapsed() >= warmUp;
+  const most = warm ? together : 2 * together;
+  await Promise.all(Array.from({ length: 1 + random.below(most) }, () => carryOut(random.pick(works), random.pick([steady, engine]))));
+  if (round % (warm ? rounds : 5) !== 0) continue;
   const ends = [carryOut(works[0]!, engine), carryOut(works[2]!, engine)]; // under way while the engine goes
   await Promise.all([engine.dispose(), ...ends]);
-  if (elapsed() >= warmUp && elapsed() - sampled >= minutes / 200) {
+  if (warm && elapsed() - sampled >= minutes / 200) {
     sampled = elapsed();
     collect();
     collect();
