@@ -20,12 +20,14 @@ void AddonData::create(Napi::Env env) {
   napi_unref_threadsafe_function(env, data->calls_);
 
   // Hooks run in reverse order, so this one ends our threads while the thread-safe function can still be called.
+  auto kept = std::make_unique<std::shared_ptr<AddonData>>(data);
   env.AddCleanupHook(
       [](std::shared_ptr<AddonData>* held) {
         (*held)->close();
         delete held;
       },
-      new std::shared_ptr<AddonData>(data));
+      kept.get());
+  kept.release();
   env.SetInstanceData<std::shared_ptr<AddonData>>(new std::shared_ptr<AddonData>(data));
 }
 

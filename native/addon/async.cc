@@ -12,28 +12,28 @@ namespace {
 constexpr const char* kNoMemory = "memory could not be had";
 
 struct Job {
-  Napi::Promise::Deferred deferred;
   std::function<void()> work;
   std::function<Napi::Value(Napi::Env)> done;
+  std::optional<Napi::Promise::Deferred> deferred;  // once nothing but the promise tells what becomes of the job
   std::optional<Error> error;
 };
 
 void settle(Napi::Env env, Job& job) {
   if (job.error) {
-    job.deferred.Reject(to_js_error(env, *job.error).Value());
+    job.deferred->Reject(to_js_error(env, *job.error).Value());
     return;
   }
   try {
-    job.deferred.Resolve(job.done(env));
+    job.deferred->Resolve(job.done(env));
   } catch (const Napi::Error& error) {
-    job.deferred.Reject(error.Value());
+    job.deferred->Reject(error.Value());
   } catch (...) {
-    job.deferred.Reject(to_js_error(env, caught_error()).Value());
+    job.deferred->Reject(to_js_error(env, caught_error()).Value());
   }
 }
 
-// Carries a job over its thread. Whatever becomes of the task, the job goes back to the JavaScript thread exactly once;
-// the message that takes it there is made beforehand, because a job destroyed elsewhere could make a thread join itself.
+// Carries a job over its thread. Whatever becomes of the task, a job with a promise goes back to the JavaScript thread exactly
+// once; the message that takes it there is made beforehand, because a job destroyed elsewhere could make a thread join itself.
 class Ticket {
  public:
   Ticket(std::shared_ptr<AddonData> data, const std::shared_ptr<Job>& job)
@@ -47,17 +47,11 @@ class Ticket {
   Ticket& operator=(const Ticket&) = delete;
 
   ~Ticket() {
-    if (message_ == nullptr) return;
+    if (message_ == nullptr || !job_.deferred) return;
     carry_out([] { fail(Code::ERR_ABORTED, "the work was dropped: its thread is stopped"); });
-    data_->post(std::move(message_));
   }
 
-  void run() {
-    carry_out(job_.work);
-    data_->post(std::move(message_));
-  }
-
- private:
+  /** Does `work` in the job's place, or the job's own, and sends the job back. */
   template <class Work>
   void carry_out(const Work& work) {
     try {
@@ -65,7 +59,11 @@ class Ticket {
     } catch (...) {
       job_.error = caught_error();
     }
+    data_->post(std::move(message_));
   }
+  void run() { carry_out(job_.work); }
+
+ private:
 
   std::shared_ptr<AddonData> data_;
   Job& job_;  // the message's
@@ -76,12 +74,16 @@ class Ticket {
 
 Napi::Promise run_async(AddonData& data, TaskThread& thread, std::function<void()> work,
                         std::function<Napi::Value(Napi::Env)> done) {
-  auto deferred = Napi::Promise::Deferred::New(data.env());
-  const Napi::Promise promise = deferred.Promise();
-  auto job = std::make_shared<Job>(Job{deferred, std::move(work), std::move(done), std::nullopt});
+  auto job = std::make_shared<Job>(Job{std::move(work), std::move(done), std::nullopt, std::nullopt});
   auto ticket = std::make_shared<Ticket>(data.shared_from_this(), job);
+  // From here on a failure is the promise's: one that is thrown would leave behind a promise whose rejection nobody can catch.
+  const Napi::Promise promise = job->deferred.emplace(Napi::Promise::Deferred::New(data.env())).Promise();
   data.began();
-  thread.post([ticket = std::move(ticket)] { ticket->run(); });
+  try {
+    thread.post([ticket] { ticket->run(); });
+  } catch (...) {
+    ticket->carry_out([] { throw; });
+  }
   return promise;
 }
 

@@ -23,16 +23,22 @@ Error caught_error() noexcept;
 // An Error object with the property `code`.
 Napi::Error to_js_error(Napi::Env env, const Error& error);
 
-// An exported function whose failures carry their code.
-template <Napi::Value (*function)(const Napi::CallbackInfo&)>
-Napi::Value guarded(const Napi::CallbackInfo& info) {
+// What `call` returns; what it throws carries its code.
+template <class Call>
+auto coded(Napi::Env env, const Call& call) {
   try {
-    return function(info);
+    return call();
   } catch (const Napi::Error&) {
     throw;
   } catch (...) {
-    throw to_js_error(info.Env(), caught_error());
+    throw to_js_error(env, caught_error());
   }
+}
+
+// An exported function whose failures carry their code.
+template <Napi::Value (*function)(const Napi::CallbackInfo&)>
+Napi::Value guarded(const Napi::CallbackInfo& info) {
+  return coded(info.Env(), [&] { return function(info); });
 }
 
 }  // namespace himap

@@ -56,13 +56,15 @@ class EngineOwner : public Shutdown {
   std::unique_ptr<Engine> engine_;
 };
 
-/** What the object's functions hold: when the last of them is collected, the engine goes. */
+/**
+ * Held by what opens the engine, then by the object's functions, and destroyed on the JavaScript thread: with the last of them the
+ * engine goes.
+ */
 struct EngineHandle {
   const std::shared_ptr<AddonData> data;
-  const std::shared_ptr<EngineOwner> owner;
+  const std::shared_ptr<EngineOwner> owner = std::make_shared<EngineOwner>();
 
-  EngineHandle(std::shared_ptr<AddonData> held_data, std::shared_ptr<EngineOwner> held_owner)
-      : data(std::move(held_data)), owner(std::move(held_owner)) {}
+  explicit EngineHandle(std::shared_ptr<AddonData> held) : data(std::move(held)) { data->add(owner); }
   EngineHandle(const EngineHandle&) = delete;
   EngineHandle& operator=(const EngineHandle&) = delete;
   ~EngineHandle() {
@@ -130,18 +132,11 @@ Napi::Value close(const EngineHandle& handle) {
       [](Napi::Env env) { return env.Undefined(); });
 }
 
-Napi::Object engine_object(Napi::Env env, std::shared_ptr<AddonData> data, std::shared_ptr<EngineOwner> owner) {
-  auto handle = std::make_shared<EngineHandle>(std::move(data), std::move(owner));
+Napi::Object engine_object(Napi::Env env, const std::shared_ptr<EngineHandle>& handle) {
   Napi::Object object = Napi::Object::New(env);
   const auto method = [&](const char* name, auto function) {
-    object.Set(name, Napi::Function::New(env, [handle, function](const Napi::CallbackInfo& info) -> Napi::Value {
-      try {
-        return function(info, *handle);
-      } catch (const Napi::Error&) {
-        throw;
-      } catch (...) {
-        throw to_js_error(info.Env(), caught_error());
-      }
+    object.Set(name, Napi::Function::New(env, [handle, function](const Napi::CallbackInfo& info) {
+      return coded(info.Env(), [&]() -> Napi::Value { return function(info, *handle); });
     }, name));
   };
   object.Set("info", info_object(env, handle->owner->engine()->info()));
@@ -177,10 +172,9 @@ Napi::Value open_engine(const Napi::CallbackInfo& info) {
     on_progress = std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[2].As<Napi::Function>()));
   }
 
-  const std::shared_ptr<AddonData> data = AddonData::of(info.Env());
-  auto owner = std::make_shared<EngineOwner>();
-  data->add(owner);
-  const auto report = [data, owner, on_progress](int64_t done, int64_t total) {
+  const auto handle = std::make_shared<EngineHandle>(AddonData::of(info.Env()));
+  // The engine's thread holds no handle: were it the last to let go, it would join itself.
+  const auto report = [data = handle->data, owner = handle->owner, on_progress](int64_t done, int64_t total) {
     require(!owner->cancelled, Code::ERR_ABORTED, "[open] opening the model was given up");
     if (!on_progress) return;
     data->post(std::make_unique<AddonData::Call>([owner, on_progress, done, total](Napi::Env env) {
@@ -189,16 +183,9 @@ Napi::Value open_engine(const Napi::CallbackInfo& info) {
     }));
   };
   return run_async(
-      *data, owner->thread,
-      [owner, manifest, options, report, data] {
-        try {
-          owner->place(std::make_unique<Engine>(*manifest, options, report));
-        } catch (...) {
-          data->post(std::make_unique<AddonData::Call>([data, owner](Napi::Env) { data->remove(owner); }));
-          throw;
-        }
-      },
-      [data, owner](Napi::Env env) { return Napi::Value(engine_object(env, data, owner)); });
+      *handle->data, handle->owner->thread,
+      [owner = handle->owner, manifest, options, report] { owner->place(std::make_unique<Engine>(*manifest, options, report)); },
+      [handle](Napi::Env env) { return Napi::Value(engine_object(env, handle)); });
 }
 
 }  // namespace himap

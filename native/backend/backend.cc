@@ -38,8 +38,8 @@ BackendProbe probe_backend(const std::string& folder, const std::string& name) {
     probe.usable = load_backend(folder, name).probe(reason, sizeof(reason), detail, sizeof(detail)) == 0;
     probe.reason = reason;
     probe.detail = detail;
-  } catch (const std::exception& error) {
-    probe.reason = error.what();
+  } catch (const Error& error) {
+    probe.reason = error.message;
   }
   return probe;
 }
@@ -48,7 +48,7 @@ std::optional<DeviceMemory> device_memory(const std::string& folder, const std::
   try {
     DeviceMemory memory{};
     if (load_backend(folder, name).memory(&memory.free, &memory.total) == 0) return memory;
-  } catch (const std::exception&) {  // not a backend that can be used here: `probe_backend` says why
+  } catch (const Error&) {  // not a backend that can be used here: `probe_backend` says why
   }
   return std::nullopt;
 }

@@ -26,7 +26,7 @@ constexpr const char* kBackendNames[] = {"cpu", "cuda"};
 /** The table of `<folder>/libhimap-<name>.so`. ERR_NO_BINARY if it cannot be opened or is of another version. */
 const BackendApi& load_backend(const std::string& folder, const std::string& name);
 
-/** Whether a backend can be used here. Never throws. */
+/** Whether a backend can be used here. Throws nothing but bad_alloc, which says nothing about the backend. */
 BackendProbe probe_backend(const std::string& folder, const std::string& name);
 
 /** How long a device may work without finishing before it counts as lost. */
@@ -37,7 +37,7 @@ struct DeviceMemory {
   int64_t total;
 };
 
-/** The memory of a backend's device, in bytes; none where it cannot be told. Never throws. */
+/** The memory of a backend's device, in bytes; none where it cannot be told. Throws nothing but bad_alloc. */
 std::optional<DeviceMemory> device_memory(const std::string& folder, const std::string& name);
 
 class Backend {

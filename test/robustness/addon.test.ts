@@ -34,6 +34,7 @@ for (const stage of Object.keys(stages) as (keyof typeof stages)[]) {
 test("two copies of the addon in one process", async () => endsWith(await twoCopies(), 0));
 test("eight workers with an engine each", async () => endsWith(await manyWorkers(), 0));
 test("20 workers terminated in a row", async () => endsWith(await terminations(20), 0));
+test("each request of the addon to the system fails once", () => passes("fail-addon", []));
 test("twenty seconds of mixed load", () => passes("soak", ["--minutes", "0.33"]));
 
 test.run();
