@@ -71,8 +71,9 @@ TaskThread& AddonData::image_threads() {
 }
 
 void AddonData::close() noexcept {
-  for (const std::shared_ptr<Shutdown>& owner : owners_) owner->shutdown();
-  owners_.clear();
+  std::set<std::shared_ptr<Shutdown>> owners;
+  owners.swap(owners_);  // a task that is dropped may be the last to hold what removes an owner
+  for (const std::shared_ptr<Shutdown>& owner : owners) owner->shutdown();
   if (image_threads_) image_threads_->stop();
   std::lock_guard<std::mutex> lock(mutex_);
   closed_ = true;
