@@ -64,7 +64,6 @@ class Ticket {
   void run() { carry_out(job_.work); }
 
  private:
-
   std::shared_ptr<AddonData> data_;
   Job& job_;  // the message's
   std::unique_ptr<AddonData::Call> message_;

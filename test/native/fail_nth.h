@@ -1,6 +1,6 @@
 // Makes the n-th request to the system fail: memory (operator new, posix_memalign, mmap), files (open, fstat, pread,
 // madvise), threads, and the search for a backend's library. The program that uses it is linked with test/native/fail_nth.cc
-// and with `--wrap` for these functions (sanitize.cmake): the product knows nothing of it.
+// and with `--wrap` for these functions (CMakeLists.txt): the product knows nothing of it.
 #pragma once
 
 #include <cstdint>

@@ -32,7 +32,7 @@ if (collect === undefined) throw new Error("expected node to be started with --e
 /** What may come of a request that fails: no memory, a file that cannot be read, a backend that cannot be opened. */
 const codes = new Set(["ERR_OUT_OF_MEMORY", "ERR_BAD_CHECKPOINT", "ERR_NO_BINARY"]);
 
-/** What is held once it is no more than `expected`, or after all the turns that finalizers could want. */
+/** What is held once it is what was expected, or after all the turns that finalizers could want. */
 async function settled(expected?: Held): Promise<Held> {
   for (let turns = 0; turns < 100; turns++) {
     if (expected !== undefined && turns > 0 && JSON.stringify(native.held()) === JSON.stringify(expected)) break;
@@ -43,25 +43,28 @@ async function settled(expected?: Held): Promise<Held> {
   return native.held();
 }
 
-/** Does `work` with each request failing once; without a fault it gives the same each time. Returns how often it was refused. */
+/** Does `work` with each request failing once; without a fault it must give the same each time. */
 async function eachFault(name: string, work: () => unknown, refused: (error: unknown) => boolean = typed): Promise<void> {
   const expected = await work();
   const before = await settled();
-  let errors = 0;
+  let refusals = 0;
   for (let nth = 1; ; nth++) {
     native.failNth(nth);
     const request = `${name}: request ${nth}`;
+    let refusal: unknown;
     try {
       assert.deepEqual(await work(), expected, `${request} failed and the result is another`);
     } catch (error) {
       if (!refused(error)) throw new Error(`${request}, ${native.failedRequest()}, failed with ${String(error)}`, { cause: error });
-      errors++;
+      refusal = error;
     }
     const fired = native.failedRequest() !== undefined;
     native.failNth(0);
+    refusals += Number(refusal !== undefined);
+    assert.ok(fired || refusal === undefined, `${request} was refused without a fault: ${String(refusal)}`);
     assert.deepEqual(await settled(before), before, `${request} left something over`);
     if (fired) continue;
-    console.log(`NOTE: ${name}: ${nth - 1} requests failed one after another, ${errors} typed errors, the others made no difference`);
+    console.log(`NOTE: ${name}: ${nth - 1} requests failed one after another, ${refusals} typed errors, the others made no difference`);
     return;
   }
 }
