@@ -84,7 +84,7 @@ const result = await engine.generate(prompt, { maxTokens: 2 });
 clearInterval(timer);
 const growth = peak - before;
 const report = await inspect(folder, { images: 0, promptTokens: result.usage.promptTokens, maxTokens: 2 });
-const predicted = report.memory.policies[0]!.anonymousBytes;
+const predicted = report.policies[0]!.anonymousBytes;
 
 const textPeak = status("VmHWM");
 const pictures: object[] = [];

@@ -1,4 +1,4 @@
-/** What a checkpoint is, and what it needs in memory, with and without pruning. No weight is read. */
+/** What a checkpoint is, and what a prompt needs in memory and operations, with and without pruning. Of the weights only the fingerprint's 4 KiB a tensor are read. */
 
 import path from "node:path";
 
@@ -8,10 +8,11 @@ import { Faults } from "../lib/check.js";
 import { openCheckpoint, type Checkpoint, type ModelConfig } from "../lib/checkpoint/index.js";
 import { limits, planDefaults } from "../lib/defaults.js";
 import { pagesOf } from "../lib/model.js";
+import { countFlops } from "../lib/pruning/flops.js";
 import { presets } from "../lib/pruning/presets.cjs";
 import { resolvePruning } from "../lib/pruning/resolve.js";
-import { bytesText, countText, table } from "../lib/text.js";
-import type { ImageAspectRatio, Preset, TemplateName } from "../lib/types.js";
+import { bytesText, countText, flopsText, percentText, table } from "../lib/text.js";
+import type { Flops, ImageAspectRatio, Preset, TemplateName } from "../lib/types.js";
 
 export interface InspectOptions {
   /** Images of the prompt that is costed. Default 1. */
@@ -39,6 +40,8 @@ export interface PolicyCost {
    * and the tokens written to KV pages, whose rest the system does not commit.
    */
   anonymousBytes: number;
+  /** Operations up to the first token, vision tower included, and the paper's count of image tokens alone. */
+  flops: Flops;
 }
 
 export interface Inspection {
@@ -74,9 +77,9 @@ export interface Inspection {
     kvType: "f32" | "f16" | "bf16";
     /** KV bytes that one token takes in all layers together. */
     kvBytesPerToken: number;
-    /** Every preset that the model is deep enough for, `none` first. */
-    policies: PolicyCost[];
   };
+  /** Every preset that the model is deep enough for, `none` first. */
+  policies: PolicyCost[];
 }
 
 /** Options with their defaults. All faults in one error. */
@@ -136,6 +139,7 @@ export async function inspect(folder: string, options: InspectOptions = {}): Pro
       imageTokensPerStage: stages.map((stage) => stage.imageTokens),
       kvBytes: stages.reduce((sum, stage) => sum + pagesOf(stage), 0) * pageBytes,
       anonymousBytes: vectors + workspace + (tokenLayers * pageBytes) / native.pageTokens,
+      flops: countFlops(config, { textTokens: promptTokens, imageTokens, encodedImages: images, cuts: counts }),
     };
   });
   return {
@@ -155,14 +159,14 @@ export async function inspect(folder: string, options: InspectOptions = {}): Pro
       workspaceBytes: workspace,
       kvType,
       kvBytesPerToken: (pageBytes / native.pageTokens) * config.layers,
-      policies,
     },
+    policies,
   };
 }
 
 /** An inspection as a page for a terminal, without the final line end. */
 export function formatInspection(report: Inspection): string {
-  const { config, files, weights, prompt, memory } = report;
+  const { config, files, weights, prompt, memory, policies } = report;
   const { vision } = config;
   const keyHeads = config.kvHeads === config.heads ? "" : `, ${config.kvHeads} of keys and values`;
   const facts: [string, string][] = [
@@ -192,10 +196,10 @@ export function formatInspection(report: Inspection): string {
     ...lines(needs),
     "",
     ...table([
-      ["pruning", "image tokens per stage", "KV", "beside the weights", "in all"],
-      ...memory.policies.map(({ preset, imageTokensPerStage, kvBytes, anonymousBytes }) => [
-        preset, imageTokensPerStage.join(" > "), bytesText(kvBytes), bytesText(anonymousBytes),
-        bytesText(memory.mappedBytes + anonymousBytes),
+      ["pruning", "image tokens per stage", "KV", "beside the weights", "in all", "up to the first token"],
+      ...policies.map(({ preset, imageTokensPerStage, kvBytes, anonymousBytes, flops }) => [
+        preset, imageTokensPerStage.join(" > "), bytesText(kvBytes), bytesText(anonymousBytes), bytesText(memory.mappedBytes + anonymousBytes),
+        `${flopsText(flops.prefill)}, ${percentText(flops.prefill / flops.prefillUnpruned).padStart(5)}`,
       ]),
     ]),
   ].join("\n");

@@ -6,7 +6,7 @@ import { jsonText } from "./output.js";
 
 export const inspectCommand = defineCommand({
   name: "inspect",
-  summary: "what a checkpoint is, and the memory that one prompt needs, with and without pruning",
+  summary: "what a checkpoint is, and the memory and operations that one prompt needs, with and without pruning",
   operands: { FOLDER: "the checkpoint's folder" },
   options: {
     images: { kind: "number", value: "N", help: "images of the prompt (default 1)" },
@@ -15,7 +15,7 @@ export const inspectCommand = defineCommand({
     kvType: { kind: "text", value: "TYPE", help: "storage type of the KV cache: f32 (default), f16 or bf16" },
     json: { kind: "flag", help: "one JSON object on standard output" },
   },
-  notes: ["No weight is read, so this is quick whatever the checkpoint's size."],
+  notes: ["Of each tensor 4 KiB are read, for the fingerprint, so this is quick whatever the checkpoint's size."],
   async run({ operands: [folder], options: { json, kvType, ...prompt } }, terminal) {
     // The library checks the type and says what came.
     const report = await inspect(folder!, { ...prompt, ...(kvType !== undefined && { kvType: kvType as "f32" }), signal: terminal.signal });

@@ -8,6 +8,7 @@ import { loadNative } from "../../lib/binding/load.js";
 import type { StepSequence } from "../../lib/binding/native.js";
 import { openCheckpoint } from "../../lib/checkpoint/index.js";
 import { HimapError } from "../../lib/errors.cjs";
+import { load } from "../../lib/load.js";
 import { pagesOf } from "../../lib/model.js";
 import { firstPositions, pageTables } from "../../lib/schedule/layout.js";
 import { formatInspection, inspect } from "../../weights-tools/inspect.js";
@@ -27,18 +28,26 @@ test("a reference checkpoint is described", async () => {
 });
 
 test("each preset that the model is deep enough for is costed by its stages", async () => {
-  const { memory } = await inspect(golden("full576"), { promptTokens: 100, maxTokens: 51 });
-  const stages = new Map(memory.policies.map(({ preset, imageTokensPerStage }) => [preset, imageTokensPerStage]));
+  const { memory, policies } = await inspect(golden("full576"), { promptTokens: 100, maxTokens: 51 });
+  const stages = new Map(policies.map(({ preset, imageTokensPerStage }) => [preset, imageTokensPerStage]));
   assert.equal(Object.fromEntries(stages), { none: [576], himap: [576, 288, 72], fastv: [576, 288], random: [576, 288, 72], grid: [576, 288, 72], vtw: [576, 0] });
   const fixed = memory.vectorBytes + memory.workspaceBytes;
   const perLayer = memory.kvBytesPerToken / 10;
   const kv = (...tokens: number[]): number => tokens.reduce((sum, count) => sum + count * perLayer, 0);
   const written = 100 + 50;
-  for (const { preset, anonymousBytes, kvBytes } of memory.policies) {
+  for (const { preset, anonymousBytes, kvBytes } of policies) {
     const alive = { none: [10 * 576], himap: [2 * 576, 6 * 288, 2 * 72], fastv: [2 * 576, 8 * 288], vtw: [5 * 576] }[preset as string];
     if (alive !== undefined) assert.is(anonymousBytes, fixed + kv(10 * written, ...alive), preset);
     assert.ok(kvBytes >= anonymousBytes - fixed, preset);
   }
+});
+
+test("operations are those that the engine counts for such a prompt", async () => {
+  const engine = await load(golden("full576"), { device: "cpu", memory: { kvBytes: 64e6 } });
+  const { policies } = await inspect(golden("full576"), { promptTokens: 100 });
+  for (const { preset, flops } of policies) assert.equal(flops, engine.plan({ promptTokens: 100, pruning: preset }).flops, preset);
+  assert.ok(policies.find(({ preset }) => preset === "himap")!.flops.prefill < policies[0]!.flops.prefill);
+  await engine.dispose();
 });
 
 test("the type of the KV cache, images and lengths are what was asked for", async () => {
@@ -46,7 +55,7 @@ test("the type of the KV cache, images and lengths are what was asked for", asyn
   assert.is(half.memory.kvBytesPerToken, 2 * 2 * 64 * 5 * 2);
   assert.is(half.prompt.length, 128);
   const text = await inspect(golden("mha"), { images: 0, promptTokens: 4000, maxTokens: 512 });
-  assert.equal(text.memory.policies.map(({ preset }) => preset), ["none"]);
+  assert.equal(text.policies.map(({ preset }) => preset), ["none"]);
   assert.not(text.prompt.fits);
   assert.is(text.prompt.newTokens, 96);
   const long = await inspect(golden("mha"), { promptTokens: 5000 });
@@ -75,7 +84,7 @@ function anonymousMemory(): number {
 test("mapped bytes are predicted exactly, and anonymous memory well", async () => {
   if (process.platform !== "linux") return;
   const [length, folder] = [4000, golden("gqa")];
-  const { memory } = await inspect(folder, { images: 0, promptTokens: length, maxTokens: 2 });
+  const { memory, policies } = await inspect(folder, { images: 0, promptTokens: length, maxTokens: 2 });
   const { manifest, config } = await openCheckpoint(folder);
   const native = loadNative();
   const before = anonymousMemory();
@@ -92,7 +101,7 @@ test("mapped bytes are predicted exactly, and anonymous memory well", async () =
   await engine.step({ images: [], sequences: [{ phase: "decode", ids: Int32Array.of(5), positions: Int32Array.of(length), stages: pageTables(stages, pages, 0), ...common }] });
   const grown = anonymousMemory() - before;
   assert.is(engine.info.mappedBytes, memory.mappedBytes);
-  const { anonymousBytes } = memory.policies[0]!;
+  const { anonymousBytes } = policies[0]!;
   console.log(`NOTE: anonymous memory grew by ${(grown / 1e6).toFixed(1)} MB, predicted ${(anonymousBytes / 1e6).toFixed(1)} MB`);
   // Stacks of threads, the library's own data and JavaScript's heap come on top, some megabytes whatever the model.
   assert.ok(Math.abs(grown - anonymousBytes) < 0.1 * anonymousBytes + 8e6, `${grown} ${anonymousBytes}`);
