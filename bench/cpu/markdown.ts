@@ -18,10 +18,12 @@ export function table(head: string[], rows: string[][]): string {
 
 /** What made the tables below it, where, and how quiet it was. */
 export function caption(command: string, file: string, { machine, commit, seconds }: RunFacts, runs: readonly Others[]): string {
-  const others = Math.max(...runs.map((run) => run.others));
+  const most = (of: keyof Others): string => Math.max(...runs.map((run) => run[of])).toFixed(2);
+  const niced = most("background");
   return (
     `\`${command}\`${commit === undefined ? "" : ` at ${commit}`} on ${machine.processors} processors (${machine.processor}), other processes\n` +
-    `taking at most ${others.toFixed(2)} of them; \`${file}\` has every run. ${(seconds / 60).toPrecision(2)} minutes.\n`
+    `taking at most ${most("others")} of them${niced === "0.00" ? "" : `, work of low priority ${niced}`}; \`${file}\` has every run. ` +
+    `${(seconds / 60).toPrecision(2)} minutes.\n`
   );
 }
 
@@ -68,7 +70,9 @@ export function visionTable(rows: VisionRow[]): string {
 export function visionRivalTable(rows: VisionRivalFigures[]): string {
   if (rows.length === 0) return "";
   return `The same picture through another engine\n\n${table(
-    ["weights, threads", "engine", "its prompt's tokens", "its prompt's time, s", "first token, s"],
-    rows.map((row) => [`${row.type}, ${row.threads}`, row.rival, String(row.promptTokens), row.prompt.toFixed(2), row.total.toFixed(2)]),
+    ["weights, threads", "engine", "its prompt's tokens", "its prompt's time, s", "first token, s", "processors kept busy"],
+    rows.map((row) => [
+      `${row.type}, ${row.threads}`, row.rival, String(row.promptTokens), row.prompt.toFixed(2), row.total.toFixed(2), (row.processor / row.total).toFixed(2),
+    ]),
   )}`;
 }
