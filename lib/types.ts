@@ -1,4 +1,4 @@
-/** The public types: what users write and what they get. Defaults live in `defaults.ts`, checks in `request.ts`. */
+/** The public types: what users write and what they get. Defaults live in `defaults.ts`, checks in `request/`. */
 
 import type { HimapError } from "./errors.cjs";
 import type { EngineStats } from "./stats/types.js";
@@ -38,6 +38,7 @@ export type Part = { type: "text"; text: string } | { type: "image"; image: Imag
 
 export interface Message {
   role: "system" | "user" | "assistant";
+  /** Text, or parts; images stand before the texts in the prompt whatever their place here, as LLaVA was trained. */
   content: string | Part[];
 }
 
@@ -126,7 +127,7 @@ export interface MemoryOptions {
   /**
    * Bytes of the KV pool, which all running sequences share. Default `auto`: half of the memory that the weights leave
    * free on a CPU, where only what is used is taken, nine tenths of it on a card; at least one prompt of the model's full
-   * length, at most `maxBatch` of them.
+   * length (on a card that says what it has, a page for each layer), at most `maxBatch` such prompts.
    */
   kvBytes?: number | "auto";
   /**

@@ -7,7 +7,7 @@
 #                                    same under compute-sanitizer where that exists
 #   scripts/cuda.sh bench [--short]  compile, then on the card: ceilings, the engine end to end, every kernel, cuBLASLt and
 #                                    Hugging Face transformers beside them where they are installed
-#   scripts/cuda.sh all [--short]    compile, test, bench: made to end within nine minutes (docs/performance.md has the sum)
+#   scripts/cuda.sh all [--short]    compile, test, bench: made to end within nine and a half minutes (docs/performance.md has the sum)
 #
 # On a card it ends after HIMAP_CUDA_SECONDS (570), counted from its start, whatever hangs: then tests and sanitizer stop when the
 # bench still has 58 % of them, and what was cut short is listed at the end.

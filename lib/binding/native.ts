@@ -191,7 +191,7 @@ export type BackendName = "cpu" | "cuda";
 export interface NativeEngineOptions {
   /** Backend library to open. */
   backend: BackendName;
-  /** Worker threads; 0: one per processor that the process may keep busy. */
+  /** Threads that compute, the engine's own among them; 0: one per processor that the process may keep busy. */
   threads: number;
   weights: "map" | "copy";
   /** Storage type of the KV pool. */

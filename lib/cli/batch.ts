@@ -49,7 +49,7 @@ export const batch = defineCommand({
   options: rules,
   notes: [
     "The first Ctrl-C finishes what is in flight, the second stops at once. Exit codes: 0 every item has an answer, 1 some "
-      + "failed or the run did, 130 interrupted.",
+      + "failed or the run did, 130 or 143 interrupted.",
     "For example: himap batch ./llava-1.5-7b-hf --images photos --prompt \"What is this?\" --output results.jsonl --pruning himap",
   ],
   async run({ operands: [folder], options: given }, terminal) {

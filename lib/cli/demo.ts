@@ -47,7 +47,7 @@ export const demo = defineCommand({
   operands: {},
   options: {
     out: { kind: "text", value: "FILE", help: "the picture of what was kept (default ./himap-demo.png)" },
-    threads: { kind: "number", value: "N", help: "worker threads (default: one per processor that it may keep busy)" },
+    threads: { kind: "number", value: "N", help: "threads that compute (default: one per processor that it may keep busy)" },
   },
   async run({ options: { out = "himap-demo.png", threads } }, terminal) {
     const { signal } = terminal;

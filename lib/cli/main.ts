@@ -28,7 +28,7 @@ function helpText(): string {
     ...commands.map(({ name, summary }) => `  himap ${name.padEnd(width)}${summary}`),
     "",
     "himap COMMAND --help explains a command; himap --version prints the version.",
-    "Exit codes: 0 done, 1 failure, 2 a command line that cannot be understood, 130 interrupted.",
+    "Exit codes: 0 done, 1 failure, 2 a command line that cannot be understood, 130 or 143 interrupted.",
     "",
   ].join("\n");
 }

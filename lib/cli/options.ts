@@ -10,7 +10,7 @@ export const loadRules = {
   imageAspectRatio: { kind: "text", value: "HOW", help: "pad or crop to a square (default: what the checkpoint says)" },
   template: { kind: "text", value: "NAME", help: "auto (default), vicuna_v1, llava_v1 or hf" },
   device: { kind: "text", value: "NAME", help: "auto (default), cpu or cuda" },
-  threads: { kind: "number", value: "N", help: "worker threads (default: one per processor that it may keep busy)" },
+  threads: { kind: "number", value: "N", help: "threads that compute (default: one per processor that it may keep busy)" },
   kvType: { kind: "text", value: "TYPE", help: "storage type of the KV cache: auto (default), f32, f16 or bf16" },
   weights: { kind: "text", value: "HOW", help: "map (default) uses the files in place, copy reads them into memory" },
 } as const satisfies OptionRules;
