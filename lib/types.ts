@@ -155,7 +155,7 @@ export interface GenerateOptions {
   minTokens?: number;
   /** 0 (default) is greedy; up to 100. */
   temperature?: number;
-  /** Keep the smallest set of tokens whose probabilities reach this sum. Default 1. */
+  /** Keep the smallest set of tokens whose probabilities reach this sum, from 0, the best token alone, to 1 (default), all. */
   topP?: number;
   /** Keep this many best tokens; 0 (default): no limit. Sampling looks at the best 64 candidates at most. */
   topK?: number;

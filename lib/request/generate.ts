@@ -53,7 +53,7 @@ const optionNames = [
 const longestDelayMs = 2 ** 31 - 1;
 
 /** Numbers, their ranges and, in `defaults`, their values when left out. */
-const numberRules = {
+export const numberRules = {
   priority: { min: -limits.priority, max: limits.priority, integer: true },
   maxTokens: { min: 1, max: Number.MAX_SAFE_INTEGER, integer: true },
   minTokens: { min: 0, max: Number.MAX_SAFE_INTEGER, integer: true },

@@ -45,6 +45,7 @@ export function checkForward(input: unknown, options: unknown, facts: StudyFacts
   const faults = new Faults();
   let prompt: StudyPrompt | undefined;
   let images = 0;
+  let hasText = true;
   if (typeof input === "string" || Array.isArray(input)) {
     const conversation = checkMessages(input, facts, faults);
     prompt = conversation && { messages: conversation.messages };
@@ -53,16 +54,19 @@ export function checkForward(input: unknown, options: unknown, facts: StudyFacts
     const read = readInput(input, facts, faults);
     prompt = read;
     images = read?.ids.filter((id) => id === kImageMark).length ?? 0;
+    hasText = read?.ids.length !== images;
   }
   const given = faults.properties(options === undefined ? {} : options, "options", forwardNames) ?? {};
   const flag = (name: "hidden" | "scores" | "images"): boolean => given[name] !== undefined && faults.boolean(given[name], name) === true;
   const policy = checkPruning(given.pruning ?? facts.pruning, "pruning", facts.layers, faults);
+  const cuts = policy && prompt ? resolveCuts(policy.cuts, "pruning", images * facts.imageTokens, faults) : [];
+  if (!hasText && cuts.at(-1)?.keep === 0) faults.add("cuts that leave a row, where the prompt is images alone,", "pruning", given.pruning);
   const request = {
     logits: given.logits === undefined ? "last" : (faults.oneOf(given.logits, "logits", ["all", "last"]) ?? "last"),
     hidden: flag("hidden"),
     scores: flag("scores"),
     images: flag("images"),
-    cuts: policy && prompt ? resolveCuts(policy.cuts, "pruning", images * facts.imageTokens, faults) : [],
+    cuts,
     imageAspectRatio: readAspect(given.imageAspectRatio, facts, faults),
     signal: given.signal === undefined ? undefined : faults.signal(given.signal, "signal"),
   } as const;

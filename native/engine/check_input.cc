@@ -115,7 +115,7 @@ void check_choice(const Must& must, const StepSequence& sequence, int64_t vocabu
   must(sequence.allowed.empty() || static_cast<int64_t>(sequence.allowed.size()) == (vocabulary + 31) / 32,
        "allowed must have one bit per token");
   const StepSampling& sampling = sequence.sampling;
-  must(sampling.temperature >= 0 && sampling.top_k >= 0 && sampling.top_p > 0 && sampling.min_p >= 0 && sampling.min_p <= 1,
+  must(sampling.temperature >= 0 && sampling.top_k >= 0 && sampling.top_p >= 0 && sampling.min_p >= 0 && sampling.min_p <= 1,
        "sampling is out of range");
 }
 

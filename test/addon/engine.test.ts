@@ -7,6 +7,7 @@ import * as assert from "uvu/assert";
 
 import { loadNative } from "../../lib/binding/load.js";
 import { HimapError, load, type Cut, type Engine, type Message, type Pruning, type Result } from "../../lib/index.js";
+import { numberRules } from "../../lib/request/generate.js";
 import { fakeModule, fakePlan } from "../helpers/fake-native.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -81,6 +82,30 @@ test("sampled answers depend on the seed, not on what runs beside them", async (
   assert.equal([...crowd[3]!.tokens], [...alone.tokens]);
   const other = await engine.generate(ask, { ...options, seed: 12 });
   assert.not.equal([...other.tokens], [...alone.tokens]);
+});
+
+test("the ends of every range are taken natively too, and disturb no neighbour", async () => {
+  const neighbour = { maxTokens: 40, pruning: himap };
+  const expected = [...(await engine.generate(ask, neighbour)).tokens];
+  // An answer as long as the model's positions takes seconds, and minTokens ends at maxTokens.
+  const largest: Record<string, number> = { maxTokens: 40, minTokens: 4 };
+  for (const [name, { min, max }] of Object.entries(numberRules)) {
+    const ends = [min, largest[name] ?? max].map((value) => engine.generate("hi", { temperature: 1, maxTokens: 4, [name]: value }));
+    const [beside, ...results] = await Promise.all([engine.generate(ask, neighbour), ...ends.map(endOf)]);
+    assert.equal([...beside!.tokens], expected, name);
+    assert.equal(results, name === "timeoutMs" ? [results[0], "done"] : ["done", "done"], name);
+  }
+  const best = await engine.generate("hi", { temperature: 1, topP: 0, maxTokens: 8 });
+  assert.equal([...best.tokens], [...(await engine.generate("hi", { maxTokens: 8 })).tokens], "topP 0 is the best token alone");
+});
+
+test("cuts that would leave nothing of a prompt are refused before they disturb a neighbour", async () => {
+  const beside = engine.generate(ask, { maxTokens: 40 });
+  const { features } = await engine.encodeImage(picture);
+  const error = await engine.forward({ ids: [-200], features: [features] }, { pruning: "vtw" }).catch((thrown: unknown) => thrown);
+  assert.is((error as HimapError).code, "ERR_INVALID_ARG");
+  assert.match((error as HimapError).message, /cuts that leave a row/);
+  assert.is((await beside).usage.completionTokens, 40);
 });
 
 test("penalties, bans and minTokens act on the model's logits", async () => {
