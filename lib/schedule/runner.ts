@@ -32,6 +32,9 @@ export interface RunnerOptions {
   observer?: Observer | undefined;
 }
 
+/** Failures of a step that one part of it may be the reason of, and in which nothing was done that cannot be done again. */
+const partCodes: ReadonlySet<ErrorCode> = new Set(["ERR_INVALID_ARG", "ERR_OUT_OF_MEMORY"]);
+
 export class Runner {
   readonly pool: PagePool;
   readonly #engine: Pick<NativeEngine, "step" | "yield" | "interrupt">;
@@ -184,7 +187,10 @@ export class Runner {
       if (entry.state === "running") this.#guard(entry, () => step.add(entry, entry.work.next(), more ? 1 : Infinity));
       if (entry.state === "leaving") this.#release(entry);
     }
-    if (step.size === 0) return;
+    if (step.size > 0) await this.#carryOut(step);
+  }
+
+  async #carryOut(step: JoinedStep<Entry>): Promise<void> {
     const { input } = step;
     this.#step = step;
     this.#stepStart = this.#options.clock.now();
@@ -216,9 +222,20 @@ export class Runner {
       }
     } catch (cause) {
       this.#step = undefined;
-      for (const entry of step.owners) if (entry.state === "running") this.#leave(entry, this.#options.toError(cause));
+      const error = this.#options.toError(cause);
+      if (step.size > 1 && step.passes === 0 && partCodes.has(error.code)) return this.#carryOutApart(step);
+      for (const entry of step.owners) if (entry.state === "running") this.#leave(entry, error);
     }
     for (const entry of step.owners) if (entry.state === "leaving") this.#release(entry);
+  }
+
+  /** A step that one of its parts may have spoiled: each goes alone, so that what it ends of is its own. */
+  async #carryOutApart(step: JoinedStep<Entry>): Promise<void> {
+    for (const part of step.apart()) {
+      const owner = part.owners[0]!;
+      if (owner.state === "running") await this.#carryOut(part);
+      else this.#release(owner);
+    }
   }
 
   /** What passes of the step under way gave. */
@@ -308,7 +325,10 @@ export class Runner {
 
   #forget(entry: Entry): void {
     this.#entries.delete(entry.work);
-    if (this.#entries.size === 0) for (const resolve of this.#whenEmpty.splice(0)) resolve();
+    if (this.#entries.size > 0) return;
+    // There is no next step whose start results could wait for.
+    this.#handOn();
+    for (const resolve of this.#whenEmpty.splice(0)) resolve();
   }
 
   /** Hands an error on, once for a work. */

@@ -5,6 +5,7 @@ import type { WorkOutput, WorkStep } from "./work.js";
 
 interface Part<T> {
   owner: T;
+  own: WorkStep;
   /** Of the joined step, the part's own: first, and the one after the last. */
   images: [number, number];
   sequences: [number, number];
@@ -29,7 +30,8 @@ export class JoinedStep<T> {
   }
 
   /** @param longestBurst passes that its sequences may make, however many they ask for */
-  add(owner: T, { images, sequences, copies }: WorkStep, longestBurst: number): void {
+  add(owner: T, own: WorkStep, longestBurst: number): void {
+    const { images, sequences, copies } = own;
     const input = this.#input;
     const firstImage = input.images.length;
     const firstSequence = input.sequences.length;
@@ -42,6 +44,7 @@ export class JoinedStep<T> {
     if (copies) this.#copies.push(...copies);
     this.#parts.push({
       owner,
+      own,
       images: [firstImage, input.images.length],
       sequences: [firstSequence, input.sequences.length],
     });
@@ -54,6 +57,15 @@ export class JoinedStep<T> {
   /** Whose a sequence of the joined step is, and which of the owner's. */
   ownerOf(sequence: number): { owner: T; index: number } {
     return this.#owners[sequence]!;
+  }
+
+  /** Each part as a step of its own, of one pass. */
+  apart(): JoinedStep<T>[] {
+    return this.#parts.map(({ owner, own }) => {
+      const step = new JoinedStep<T>();
+      step.add(owner, own, 1);
+      return step;
+    });
   }
 
   split(output: StepOutput): { owner: T; output: WorkOutput }[] {

@@ -63,6 +63,8 @@ export interface FakeOptions {
   delay?: () => number;
   /** Called before each step; what it throws the step rejects with. */
   before?: (step: number, input: StepInput) => void;
+  /** The same after its tokens have been told. */
+  after?: (step: number) => void;
   /** Tokens with a logit. Default 100. */
   logits?: number;
   /** Ids that come first in every candidate list of the nth token, for scripted answers. */
@@ -123,6 +125,7 @@ export class FakeEngine implements NativeEngine {
     this.#copy(input.copies ?? new Int32Array(0));
     const { hidden = 8 } = this.#options;
     const sequences = await this.#burst(input.sequences, () => this.#yielded >= ticket, onTokens);
+    this.#options.after?.(step);
     return {
       images: input.images.map(({ returnFeatures, returnVision, pixels, features }) => ({
         ...(returnFeatures && { features: features ?? new Float32Array(64 * hidden).fill(pixels![0]!) }),

@@ -124,8 +124,10 @@ class TestWork implements Work {
     this.#end();
   }
 
+  onFail?: () => void;
   fail(error: HimapError): void {
     this.ends.push(error);
+    this.onFail?.();
     this.#end();
   }
 }
@@ -376,6 +378,41 @@ test("a step that fails ends those that took part with the engine's code, and th
   runner.submit(good);
   await good.ended;
   assert.equal(codes([bad, short, good]), ["ERR_OUT_OF_MEMORY", "done", "done"]);
+  await turn();
+  assert.is(runner.pool.inUse, 0);
+});
+
+for (const code of ["ERR_INVALID_ARG", "ERR_OUT_OF_MEMORY"]) {
+  test(`a step that fails with ${code} is tried again in parts, so that only the part it fails for ends`, async () => {
+    const { runner, engine } = create({
+      before(_, { sequences }) {
+        if (sequences.some(({ ids }) => ids.length === 7)) throw Object.assign(new Error("refused"), { code });
+      },
+    });
+    const [running, bad, good, left] = [new TestWork({ steps: 6 }), new TestWork({ rows: 7 }), new TestWork({ rows: 2 }), new TestWork()];
+    runner.submit(running);
+    while (running.tokens < 2) await turn();
+    bad.onFail = () => runner.cancel(left, aborted());
+    for (const work of [bad, good, left]) runner.submit(work);
+    await Promise.all([running, bad, good, left].map(({ ended }) => ended));
+    assert.equal(codes([running, bad, good, left]), ["done", code, "done", "ERR_ABORTED"]);
+    assert.is(engine.log.filter(({ sequences }) => sequences.some(({ ids }) => ids.length === 7)).length, 2, "with its neighbours, and alone");
+    await turn();
+    assert.is(runner.pool.inUse, 0);
+    assert.is(runner.state.running, 0);
+  });
+}
+
+test("a step that fails when it has told tokens is not tried again", async () => {
+  const { runner, engine, submit } = create({
+    after(step) {
+      if (step === 0) throw Object.assign(new Error("no memory"), { code: "ERR_OUT_OF_MEMORY" });
+    },
+  });
+  const works = [new TestWork({ burst: 2 }), new TestWork({ burst: 2 })];
+  await submit(...works);
+  assert.equal(codes(works), ["ERR_OUT_OF_MEMORY", "ERR_OUT_OF_MEMORY"]);
+  assert.is(engine.steps, 1);
   await turn();
   assert.is(runner.pool.inUse, 0);
 });
