@@ -1,12 +1,13 @@
 /** The items of a batch job, from lines of JSON or from pictures, in the order of the input. */
 
 import { createHash, type Hash } from "node:crypto";
-import { open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import path from "node:path";
 
 import { Faults, phrase } from "../check.js";
 import { limits } from "../defaults.js";
 import { HimapError } from "../errors.cjs";
+import { openToRead } from "../open-file.js";
 import { conversationOf } from "../prompt/conversation.js";
 import { pruningFromJson } from "../pruning/json.js";
 import type { GenerateOptions, ImageInput, Message, Part } from "../types.js";
@@ -95,11 +96,11 @@ export async function hashOfJobs(file: string): Promise<string> {
   return shortHash(hash);
 }
 
-async function openJobs(file: string): ReturnType<typeof open> {
+async function openJobs(file: string): Promise<FileHandle> {
   const refuse = (received: string, cause?: unknown): never => {
     throw new HimapError("ERR_INVALID_ARG", `${phrase("a file of jobs", "--input", file)} (${received})`, { cause });
   };
-  const handle = await open(file).catch((cause: NodeJS.ErrnoException) => refuse(cause.code ?? cause.message, cause));
+  const handle = await openToRead(file).catch((cause: NodeJS.ErrnoException) => refuse(cause.code ?? cause.message, cause));
   if ((await handle.stat()).isFile()) return handle;
   await handle.close();
   return refuse("it is read more than once, so a pipe or directory will not do");

@@ -12,14 +12,18 @@
 
 import { stat, unlink } from "node:fs/promises";
 
+import { phrase } from "../check.js";
 import { HimapError } from "../errors.cjs";
 import { limits } from "../defaults.js";
-import { LineFile, readLines } from "./lines.js";
+import { beginsWith, LineFile, readLines } from "./lines.js";
 
 /** Takes an open file for this process alone; false where another has it. */
 export type LockFile = (file: { descriptor: number }) => boolean;
 
 const where = "the journal beside --output";
+
+/** What every journal begins with. */
+const mark = '{"suspects":';
 
 /** Items that were in flight at a crash: at how many crashes each was alone. */
 export type Suspects = Map<string, number>;
@@ -36,7 +40,7 @@ export class Journal {
 
   /**
    * Opens and locks the journal of an output.
-   * @throws HimapError ERR_INVALID_ARG where another process is at work on it, or it cannot be written
+   * @throws HimapError ERR_INVALID_ARG where another process is at work on it, it is something else, or it cannot be written
    */
   static async open(output: string, lock: LockFile): Promise<Journal> {
     const path = `${output}.journal`;
@@ -46,6 +50,11 @@ export class Journal {
         if (!lock({ descriptor: file.handle.fd })) {
           throw new HimapError("ERR_INVALID_ARG", `expected an --output that no other process writes but received ${JSON.stringify(output)}`, {
             hint: "another himap batch is at work on it; shards need an --output each",
+          });
+        }
+        if (!(await beginsWith(file.handle, mark))) {
+          throw new HimapError("ERR_INVALID_ARG", phrase("a journal of himap batch, or no file,", where, path), {
+            hint: "choose another --output: nothing is written over",
           });
         }
         // One that ended meanwhile has taken its journal away, and what is locked is not the file of that name.

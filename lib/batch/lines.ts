@@ -57,6 +57,12 @@ export async function* readLines(handle: FileHandle, limit: number): AsyncGenera
   }
 }
 
+/** Whether a file that a crash may have cut short anywhere begins with `mark`, as far as it goes. */
+export async function beginsWith(handle: FileHandle, mark: string): Promise<boolean> {
+  const { buffer, bytesRead } = await handle.read(Buffer.alloc(mark.length), 0, mark.length, 0);
+  return mark.startsWith(buffer.toString("latin1", 0, bytesRead));
+}
+
 /**
  * A file that only grows, by whole lines. A line counts as written when the system has it: the end of the process, however
  * sudden, then no longer takes it away. The disk itself is written at most once a second, and at the end.

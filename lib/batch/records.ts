@@ -66,6 +66,9 @@ export function failureOf({ id, job }: Identity, { code, message, retryable, hin
   return { id, job, ok: false, error: { code, message, retryable, ...(hint !== undefined && { hint }) } };
 }
 
+/** What every header begins with, and so every results file. */
+export const headerMark = '{"himap":"batch",';
+
 export const headerLine = ({ fingerprint, settings }: Header): string => `${JSON.stringify({ himap: "batch", format, fingerprint, settings })}\n`;
 
 export const recordLine = (record: ItemRecord): string => `${JSON.stringify(record)}\n`;

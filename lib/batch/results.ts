@@ -5,8 +5,9 @@ import path from "node:path";
 
 import { HimapError } from "../errors.cjs";
 import { limits } from "../defaults.js";
-import { fileError, LineFile, readLines } from "./lines.js";
-import { checkSame, headerLine, readHeader, readRecord, recordLine, type Header, type ItemRecord } from "./records.js";
+import { openToRead } from "../open-file.js";
+import { beginsWith, fileError, LineFile, readLines } from "./lines.js";
+import { checkSame, headerLine, headerMark, readHeader, readRecord, recordLine, type Header, type ItemRecord } from "./records.js";
 
 const where = "--output";
 
@@ -29,24 +30,21 @@ export class Results {
   }
 
   /**
-   * Begins a file that is not there or empty; takes up one that is there, and cuts off what a crash left of a line.
+   * Begins a file that is not there or empty; takes up one that is there, and cuts off what a crash left of a line. Nothing of
+   * anybody else's is touched, and a file keeps its permissions.
    * @param retryFailed forget the failures, so that their items are run again
    * @throws HimapError ERR_INVALID_ARG where it cannot be written, is something else, or was begun otherwise
    */
   static async open(output: string, header: Header, retryFailed: boolean): Promise<Results> {
     let file = await LineFile.open(output, where);
     try {
-      // Left by a process that ended while it wrote the file anew: what counts is the file itself.
-      await unlink(await besideTarget(output)).catch(() => undefined);
-      if (file.size === 0) {
-        await file.close();
-        await replace(output, [headerLine(header)]);
-        file = await LineFile.open(output, where);
-      }
       const { ended, failed, end } = await read(file, header, path.basename(output));
       if (end < file.size) await file.truncate(end);
+      if (end === 0) await file.append(headerLine(header));
+      const fresh = await besideTarget(output);
+      await clearLeftover(fresh);
       if (!retryFailed || failed.size === 0) return new Results(file, ended, failed);
-      await replace(output, linesWithout(file, failed));
+      await replace(file, fresh, linesWithout(file, failed));
       for (const key of failed) ended.delete(key);
       await file.close();
       file = await LineFile.open(output, where);
@@ -91,14 +89,16 @@ export class Results {
   }
 }
 
-/** Every record; `end` is where the last whole line ends. */
+/** Every record; `end` is where the last whole line ends, 0 where not even the header was written to its end. */
 async function read(file: LineFile, header: Header, name: string): Promise<{ ended: Map<string, string>; failed: Set<string>; end: number }> {
   const ended = new Map<string, string>();
   const failed = new Set<string>();
   let end = 0;
   for await (const line of readLines(file.handle, limits.resultLineBytes)) {
     if (line.number === 1) {
-      const begun = line.ended ? readHeader(line.bytes) : undefined;
+      if (!(await beginsWith(file.handle, headerMark))) throw otherFile(name);
+      if (!line.ended) break;
+      const begun = readHeader(line.bytes);
       if (!begun) throw otherFile(name);
       checkSame(begun, header, name);
     } else if (line.ended) {
@@ -137,12 +137,28 @@ async function besideTarget(output: string): Promise<string> {
   return (await realpath(output).catch(() => output)) + suffix;
 }
 
-/** Puts a file with these lines in the place of another at once: at no moment is there half of it. */
-async function replace(output: string, lines: Iterable<string> | AsyncIterable<string>): Promise<void> {
-  const fresh = await besideTarget(output);
+/** Takes away what a process left that ended while it wrote the file anew: what counts is the file itself. */
+async function clearLeftover(fresh: string): Promise<void> {
+  const handle = await openToRead(fresh).catch(() => undefined);
+  if (!handle) return;
   try {
-    const handle = await open(fresh, "w", 0o666);
+    if ((await handle.stat()).isFile() && (await beginsWith(handle, headerMark))) await unlink(fresh);
+  } catch (cause) {
+    throw fileError(fresh, where, cause);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Puts `fresh` with these lines in the place of a file at once: at no moment is there half of it. */
+async function replace(file: LineFile, fresh: string, lines: AsyncIterable<string>): Promise<void> {
+  let made = false;
+  try {
+    const mode = (await file.handle.stat()).mode & 0o777;
+    const handle = await open(fresh, "wx", mode);
+    made = true;
     try {
+      await handle.chmod(mode); // whatever the umask
       let text = "";
       for await (const line of lines) {
         text += line;
@@ -157,7 +173,7 @@ async function replace(output: string, lines: Iterable<string> | AsyncIterable<s
     }
     await rename(fresh, fresh.slice(0, -suffix.length));
   } catch (cause) {
-    await unlink(fresh).catch(() => undefined);
-    throw cause instanceof HimapError ? cause : fileError(output, where, cause);
+    if (made) await unlink(fresh).catch(() => undefined);
+    throw cause instanceof HimapError ? cause : fileError(fresh, where, cause);
   }
 }

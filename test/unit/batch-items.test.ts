@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 
@@ -177,6 +178,9 @@ test("a file that cannot be read ends the run", () =>
     };
     assert.match(await refuse(path.join(folder, "none.jsonl")), /a file of jobs for --input .*\(ENOENT\)/);
     assert.match(await refuse(folder), /a pipe or directory will not do/);
+    const pipe = path.join(folder, "pipe");
+    assert.is(spawnSync("mkfifo", [pipe]).status, 0);
+    assert.match(await refuse(pipe), /a pipe or directory will not do/);
   }));
 
 test("shards take turns, together have everything, and none twice", () => {

@@ -1,4 +1,4 @@
-import { appendFileSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { appendFileSync, chmodSync, existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -19,6 +19,8 @@ import { Random } from "../helpers/random.js";
 import { withFolder } from "../helpers/tiny-checkpoint.js";
 
 const header: Header = { fingerprint: "f1", settings: { pruning: "himap", maxTokens: 8, prompt: undefined } };
+/** The same as a file has it. */
+const first = '{"himap":"batch","format":1,"fingerprint":"f1","settings":{"pruning":"himap","maxTokens":8}}\n';
 
 /** The process as it ends all of a sudden: nothing that was under way is heard of again. */
 class Crash extends Error {}
@@ -165,9 +167,45 @@ test("--retry-failed forgets failures and nothing else", () =>
 test("what a process left that ended while it wrote the file anew is taken away", () =>
   withJob(["one"], async (input, output) => {
     await work(input, output);
-    writeFileSync(`${output}.new`, "half of a fi");
-    assert.is((await work(input, output)).ended, 1);
-    assert.not(existsSync(`${output}.new`));
+    for (const left of ["", '{"himap":"ba', '{"himap":"batch","format":1,"fing']) {
+      writeFileSync(`${output}.new`, left);
+      assert.is((await work(input, output)).ended, 1);
+      assert.not(existsSync(`${output}.new`), left);
+    }
+  }));
+
+test("what somebody else keeps beside the output stays", () =>
+  withJob(["fail ERR_TIMEOUT"], async (input, output) => {
+    writeFileSync(`${output}.new`, "notes");
+    await work(input, output);
+    assert.match((await refusal(work(input, output, { retryFailed: true }))).message, /\.new" \(EEXIST\)$/);
+    assert.is(readFileSync(`${output}.new`, "utf8"), "notes");
+    assert.equal(stateOf(output), { i0: "ERR_TIMEOUT" });
+    for (const content of ["notes", '{"start":"i0"}\n', "nonsense\n\n7\nnull\n", "\0\0\0"]) {
+      writeFileSync(`${output}.journal`, content);
+      assert.match((await refusal(work(input, output))).message, /^expected a journal of himap batch, or no file, for the journal beside --output/);
+      assert.is(readFileSync(`${output}.journal`, "utf8"), content);
+    }
+  }));
+
+test("a file keeps its permissions, begun and written anew", () =>
+  withJob(["fail ERR_TIMEOUT"], async (input, output) => {
+    for (const mode of [0o600, 0o666]) {
+      writeFileSync(output, "");
+      chmodSync(output, mode);
+      await work(input, output);
+      await work(input, output, { retryFailed: true });
+      assert.is(statSync(output).mode & 0o777, mode);
+    }
+  }));
+
+test("a header that a crash cut short is written anew", () =>
+  withJob(["one"], async (input, output) => {
+    for (const length of [1, 10, 40, first.length - 1]) {
+      writeFileSync(output, first.slice(0, length));
+      assert.is((await work(input, output)).ended, 1);
+      assert.is(recordsOf(output).length, 1);
+    }
   }));
 
 test("a link as output stays one", () =>
@@ -222,13 +260,11 @@ test("an item that has changed since: refused; items that are gone: said", () =>
 
 test("files that are none of ours are not touched", () =>
   withJob(["one"], async (input, output) => {
-    const first = '{"himap":"batch","format":1,"fingerprint":"f1","settings":{"pruning":"himap","maxTokens":8}}\n';
     const cases: [content: string, expected: RegExp][] = [
       ["my notes", /expected results of himap batch, or no file, for --output but received another file/],
       ["my notes\n", /another file/],
       ['{"himap":"batch"}\n', /another file/],
       ['{"himap":"batch","format":2,"fingerprint":"f1","settings":{}}\n', /another file/],
-      [first.slice(0, -1), /another file/],
       [`${first}my notes\n`, /expected an item's record in line 2 but received something else/],
       [`${first}{"id":1,"job":"a","ok":true}\n{"id":"1","job":"a","ok":true}\n`, /in line 3 but received a second one of item "1"/],
     ];
@@ -361,7 +397,8 @@ test("crashes with several in flight accuse nobody; off looks into none", () =>
 
 test("a torn or strange journal costs nothing", () =>
   withJob(["one", "two"], async (input, output) => {
-    for (const text of ['{"start":"i0"}\n{"sta', "nonsense\n\n7\nnull\n", '{"suspects":{"i0":1,"gone":5}}\n{"start":"i0"}\n{"start":"i1"}\n{"end":true}\n', "\0\0\0"]) {
+    const begun = '{"suspects":{"i0":1,"gone":5}}\n{"start":"i0"}\n';
+    for (const text of ['{"susp', `${begun}{"sta`, `${begun}nonsense\n\n7\nnull\n`, `${begun}{"start":"i1"}\n{"end":true}\n`]) {
       writeFileSync(`${output}.journal`, text);
       writeFileSync(output, "");
       assert.is((await work(input, output)).ended, 2, text);
