@@ -305,10 +305,10 @@ export interface Delta {
 }
 
 /**
- * An answer under way. Await it for the `Result`, or iterate it for pieces as they come; both work on the same object.
+ * An answer under way: a promise of the `Result`, and an iterable of its pieces as they come; both work on the same object.
  * Leaving the loop early aborts quietly. A generation that nobody awaits raises no unhandled rejection.
  */
-export interface Generation extends AsyncIterable<Delta>, PromiseLike<Result>, AsyncDisposable {
+export interface Generation extends AsyncIterable<Delta>, Promise<Result>, AsyncDisposable {
   readonly id: string;
   /** Ends the generation; awaiting it then rejects with ERR_ABORTED (`cause` the reason, `partial` the result so far). */
   abort(reason?: unknown): void;
