@@ -77,6 +77,15 @@ packaged("its entries answer too: import, require, and the static ones", () => {
   }
 });
 
+packaged("the README's first example runs as it stands", () => {
+  const example = /^```js\n(.*?)^```/ms.exec(readFileSync(path.join(root, "README.md"), "utf8"))![1]!;
+  writeFileSync(path.join(project.folder, "readme.mjs"), example);
+  const { status, stdout, output } = runProgram(project, ["readme.mjs"]);
+  assert.is(status, 0, output);
+  const said = [...example.matchAll(/^console\.log\(.*\/\/ (.*)$/gm)].map(([, comment]) => comment!);
+  assert.equal(stdout.split("\n").slice(0, said.length), said, "what its comments say that it prints");
+});
+
 packaged("a user's compiler takes its types, with import and require", () => {
   for (const mode of moduleModes) checkTypes(project, mode);
 });
