@@ -1,11 +1,11 @@
 // The entry for `require`: the same functions, forwarded to the ESM entry, and the very same error class and tables.
 
-import type { doctor as Doctor, load as Load, renderHeatmap as RenderHeatmap } from "./index.js";
+import type { doctor as Doctor, load as Load, renderHeatmap as RenderHeatmap } from "./index.js" with { "resolution-mode": "import" };
 
 export { HimapError, errorCodes, type ErrorCode } from "./errors.cjs";
-export type { HeatmapOptions, PrunedImages } from "./image/heatmap.js";
+export type { HeatmapOptions, PrunedImages } from "./image/heatmap.js" with { "resolution-mode": "import" };
 export { presets, type PresetEntry } from "./pruning/presets.cjs";
-export type * from "./types.js";
+export type * from "./types.js" with { "resolution-mode": "import" };
 
 export const load: typeof Load = async (...args) => (await import("./index.js")).load(...args);
 

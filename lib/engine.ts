@@ -20,7 +20,7 @@ import type { Work } from "./schedule/work.js";
 import { metricsText } from "./stats/prometheus.js";
 import { Recorder } from "./stats/recorder.js";
 import type {
-  Batch, BatchOptions, Engine, EngineStats, ForwardInput, ForwardOptions, ForwardResult, GenerateOptions, Generation,
+  Batch, BatchOptions, EncodeOptions, Engine, EngineStats, ForwardInput, ForwardOptions, ForwardResult, GenerateOptions, Generation,
   ImageEmbedding, ImageInput, Job, Message, ModelInfo, PartialResult, Plan, PlanJob,
 } from "./types.js";
 import { abortedError, timeoutError, watch } from "./watch.js";
@@ -62,12 +62,12 @@ export class ModelEngine implements Engine {
     return this.#disposing !== undefined;
   }
 
-  generate(messages: string | Message[], options?: GenerateOptions): Generation {
+  generate(messages: string | readonly Message[], options?: GenerateOptions): Generation {
     return this.#answer(messages, options, new CallSite(this.generate));
   }
 
   /** @param timeoutMs where the options name none; left out, that of `generate` */
-  #answer(messages: string | Message[], options: GenerateOptions | undefined, site: CallSite, timeoutMs?: number): Generation {
+  #answer(messages: string | readonly Message[], options: GenerateOptions | undefined, site: CallSite, timeoutMs?: number): Generation {
     let answer: Answer | undefined;
     let unwatch: (() => void) | undefined;
     const onAbort = (reason: unknown): void => end((partial) => abortedError("generate", reason, partial));
@@ -114,13 +114,13 @@ export class ModelEngine implements Engine {
     }, request);
   }
 
-  async forward(input: string | Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult> {
+  async forward(input: string | readonly Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult> {
     this.#checkAlive("forward");
     const request = checkForward(input, options, this.#model.facts);
     return this.#once("forward", request.signal, (settle) => new ForwardStudy(nextId("forward"), this.#model, request, settle));
   }
 
-  async encodeImage(image: ImageInput, options?: Parameters<Engine["encodeImage"]>[1]): Promise<ImageEmbedding> {
+  async encodeImage(image: ImageInput, options?: EncodeOptions): Promise<ImageEmbedding> {
     this.#checkAlive("encodeImage");
     const request = checkEncode(image, options, this.#model.facts);
     return this.#once("encodeImage", request.signal, (settle) => new ImageEncoding(nextId("encoding"), this.#model, request, settle));

@@ -79,6 +79,12 @@ export class HimapError extends Error {
     if (options.faults !== undefined) this.faults = options.faults;
     if (options.partial !== undefined) this.partial = options.partial;
   }
+
+  /** For logs and clients: without the stack, and without `cause` and `partial`, which may hold anything. */
+  toJSON(): Pick<HimapError, "name" | "code" | "message" | "retryable" | "hint" | "faults"> {
+    const { name, code, message, retryable, hint, faults } = this;
+    return { name, code, message, retryable, ...(hint !== undefined && { hint }), ...(faults !== undefined && { faults }) };
+  }
 }
 
 // On the prototype, as the built-in errors have it: own properties would be printed with every error.

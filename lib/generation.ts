@@ -63,6 +63,18 @@ export class GenerationStream implements Generation {
     return this.#result.then(onResult, onError);
   }
 
+  catch<B = never>(onError?: ((error: unknown) => B | PromiseLike<B>) | null): Promise<Result | B> {
+    return this.then(undefined, onError);
+  }
+
+  finally(onEnd?: (() => void) | null): Promise<Result> {
+    return this.#result.finally(onEnd);
+  }
+
+  get [Symbol.toStringTag](): string {
+    return "Generation";
+  }
+
   abort(reason?: unknown): void {
     if (!this.#settled) this.#onAbort(reason);
   }

@@ -1,6 +1,7 @@
 /** The public types: what users write and what they get. Defaults live in `defaults.ts`, checks in `request/`. */
 
 import type { HimapError } from "./errors.cjs";
+import type { CutResult, Pruning } from "./pruning/types.js";
 import type { EngineStats } from "./stats/types.js";
 
 /**
@@ -39,46 +40,8 @@ export type Part = { type: "text"; text: string } | { type: "image"; image: Imag
 export interface Message {
   role: "system" | "user" | "assistant";
   /** Text, or parts; images stand before the texts in the prompt whatever their place here, as LLaVA was trained. */
-  content: string | Part[];
+  content: string | readonly Part[];
 }
-
-/**
- * How a cut ranks the image tokens still alive.
- * - `rows`: by the attention that they receive, in the layer before the cut, from the instruction (every row after the
- *   last image), the image rows still alive, the last row, or every row; heads joined by their mean (default) or maximum.
- *   `weights` multiplies each image token's score, [image tokens of the prompt] (position bias, padding).
- * - `random`: a seeded draw. `grid`: evenly spaced. `kept`: the survivors themselves, as indices among the prompt's
- *   image tokens; only where every earlier cut is known beforehand too.
- */
-export type Score =
-  | { rows: "instruction" | "image" | "last" | "all"; heads?: "mean" | "max"; weights?: Float32Array }
-  | { random: number }
-  | { grid: true }
-  | { kept: Uint32Array };
-
-/** A point where image tokens are dropped. `ratio` keeps floor(alive * ratio + 0.5) of those still alive. */
-export interface Cut {
-  /** The layer before which tokens are dropped, 0-based. Before layer 0 there is no attention to rank by. */
-  before: number;
-  score: Score;
-  /** Left out with `kept`, whose length says it. */
-  keep?: { ratio: number } | { count: number };
-}
-
-export type Preset = "none" | "himap" | "himap-caption" | "fastv" | "random" | "grid" | "vtw";
-
-/**
- * When `generate` decides what to keep. `frozen`, the default: once, at prefill, and the survivors stay in the cache.
- * `redecide`: anew at every token and without a cache, as the code of HiMAP's authors does. Each token then costs a whole
- * prefill, and generated tokens count as instruction; the first token is the same, later ones may differ. For studies.
- */
-export type CacheMode = "frozen" | "redecide";
-
-/** A preset, or cuts of your own. */
-export type Pruning =
-  | Preset
-  | { preset: Preset; seed?: number; cache?: CacheMode }
-  | { cuts: Cut[]; cache?: CacheMode };
 
 export type ImageAspectRatio = "pad" | "crop";
 export type TemplateName = "vicuna_v1" | "llava_v1" | "hf";
@@ -95,32 +58,32 @@ export interface LoadOptions {
    * Where to run. `auto` takes the best device there is (`doctor()` says why not a better one); a device that is named is
    * taken or refused with ERR_NO_BINARY, never replaced. Default `auto`.
    */
-  device?: "auto" | "cpu" | "cuda";
+  device?: "auto" | "cpu" | "cuda" | undefined;
   /** Storage type of the KV cache. Default `f32` on a CPU; on a card the type that it computes in. */
-  kvType?: "auto" | "f32" | "f16" | "bf16";
+  kvType?: "auto" | "f32" | "f16" | "bf16" | undefined;
   /** Threads that the CPU engine computes on, its own among them, 1 to 1024. Default: one per processor that the process may keep busy. */
-  threads?: number;
+  threads?: number | undefined;
   /** `map` uses the weights where they lie in the files; `copy` reads them into memory, for files that may be truncated while the engine runs. Default `map`. */
-  weights?: "map" | "copy";
+  weights?: "map" | "copy" | undefined;
   /** How a picture becomes the square that the model sees. Default: what the checkpoint's own files say. */
-  imageAspectRatio?: ImageAspectRatio;
+  imageAspectRatio?: ImageAspectRatio | undefined;
   /** Prompt template. Default `auto`: what the checkpoint's layout implies. */
-  template?: "auto" | TemplateName;
-  memory?: MemoryOptions;
+  template?: "auto" | TemplateName | undefined;
+  memory?: MemoryOptions | undefined;
   /** Sequences that run at once, 1 to 1024; fewer where the KV pool holds fewer. Default 128. */
-  maxBatch?: number;
+  maxBatch?: number | undefined;
   /** Requests that may wait for the engine, up to a million; one more fails with ERR_QUEUE_FULL. Default 1024. */
-  maxQueue?: number;
+  maxQueue?: number | undefined;
   /** Pruning of requests that name none. Default `none`. */
-  pruning?: Pruning;
+  pruning?: Pruning | undefined;
   /** Largest picture accepted, in pixels, before it is decoded. Default 64,000,000. */
-  maxPixels?: number;
+  maxPixels?: number | undefined;
   /** Called as weights are read. Default: nobody is told. */
-  onProgress?: (progress: LoadProgress) => void;
+  onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Ends the loading with ERR_ABORTED, and leaves nothing behind. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Gets what an operator may want to know, such as why a better device was passed over. Default: nobody is told. */
-  logger?: (level: "debug" | "info" | "warn" | "error", message: string) => void;
+  logger?: ((level: "debug" | "info" | "warn" | "error", message: string) => void) | undefined;
 }
 
 export interface MemoryOptions {
@@ -129,13 +92,13 @@ export interface MemoryOptions {
    * free on a CPU, where only what is used is taken, nine tenths of it on a card; at least one prompt of the model's full
    * length (on a card that says what it has, a page for each layer), at most `maxBatch` such prompts.
    */
-  kvBytes?: number | "auto";
+  kvBytes?: number | "auto" | undefined;
   /**
    * Most bytes of picture embeddings that are remembered, the least recently used forgotten first; 0 remembers none. The
    * same picture again then skips decoding, resizing and the vision tower, and its answer is the same to the bit. One takes
    * 4 bytes * image tokens * width, with LLaVA-1.5-7B 9.4 MB. Default 268,435,456 (256 MiB).
    */
-  embeddingBytes?: number;
+  embeddingBytes?: number | undefined;
 }
 
 export interface GenerateOptions {
@@ -143,55 +106,55 @@ export interface GenerateOptions {
    * Answers to draw from one prefill of the prompt, 1 to 64 and at most the engine's `maxBatch`. Default 1. Each is drawn
    * with the seed and its own index, so at temperature 0 all are equal. Not with `cache: "redecide"`.
    */
-  n?: number;
+  n?: number | undefined;
   /**
    * Requests of a higher priority start first, -100 to 100. Default 0. A level is worth ten seconds of waiting, so that
    * every request gets its turn.
    */
-  priority?: number;
+  priority?: number | undefined;
   /** Most tokens of the answer, its end token included; fewer where the model has fewer positions left. Default 512. */
-  maxTokens?: number;
+  maxTokens?: number | undefined;
   /** The end-of-sequence token and stop ids are not produced before. Default 0. */
-  minTokens?: number;
+  minTokens?: number | undefined;
   /** 0 (default) is greedy; up to 100. */
-  temperature?: number;
+  temperature?: number | undefined;
   /** Keep the smallest set of tokens whose probabilities reach this sum, from 0, the best token alone, to 1 (default), all. */
-  topP?: number;
+  topP?: number | undefined;
   /** Keep this many best tokens; 0 (default): no limit. Sampling looks at the best 64 candidates at most. */
-  topK?: number;
+  topK?: number | undefined;
   /** Drop tokens below this share of the best one's probability. Default 0. */
-  minP?: number;
+  minP?: number | undefined;
   /** Seed of the sampler, an integer of up to 53 bits. Default 0. The same request with the same seed gives the same tokens. */
-  seed?: number;
+  seed?: number | undefined;
   /** Divides the positive and multiplies the negative logits of tokens seen in prompt and answer, 0.01 to 100. Default 1. */
-  repetitionPenalty?: number;
+  repetitionPenalty?: number | undefined;
   /** Subtracted once from the logits of tokens already answered, -100 to 100. Default 0. */
-  presencePenalty?: number;
+  presencePenalty?: number | undefined;
   /** Subtracted per occurrence from the logits of tokens already answered, -100 to 100. Default 0. */
-  frequencyPenalty?: number;
+  frequencyPenalty?: number | undefined;
   /** Added to the logits of given ids, -10,000 to 10,000 each; -Infinity forbids one. At most 4,096 ids. Default: none. */
-  logitBias?: Record<number, number>;
+  logitBias?: Record<number, number> | undefined;
   /**
    * Texts that end the answer; they are not part of it, though their tokens are among `tokens`. At most 64, of 1 to 1,024
    * UTF-16 units. Default: none.
    */
-  stop?: string | string[];
+  stop?: string | readonly string[] | undefined;
   /** Ids that end the answer, beside the model's own; at most 1,024. Default: none. */
-  stopTokenIds?: number[];
+  stopTokenIds?: readonly number[] | undefined;
   /** Return this many best alternatives with each token's log-probability, 0 to 64. Default: none. */
-  logprobs?: number;
+  logprobs?: number | undefined;
   /** What is cut from the picture's tokens, and where. Default: the engine's, `none` unless `load` was told otherwise. */
-  pruning?: Pruning;
+  pruning?: Pruning | undefined;
   /** How a picture becomes the square that the model sees. Default: the engine's. */
-  imageAspectRatio?: ImageAspectRatio;
+  imageAspectRatio?: ImageAspectRatio | undefined;
   /** Turn the picture as its EXIF orientation says. Default false, as the models were trained. */
-  autoOrient?: boolean;
+  autoOrient?: boolean | undefined;
   /** Return the scores that each cut ranked. Default false. */
-  scores?: boolean;
+  scores?: boolean | undefined;
   /** Ends the request with ERR_ABORTED: `cause` is its reason, `partial` what was generated before. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Milliseconds from the call after which the request fails with ERR_TIMEOUT. Default 3,600,000, one hour; in a batch one day. */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
 }
 
 export interface Usage {
@@ -224,21 +187,6 @@ export interface ImagePlacement {
   placed: Rect;
 }
 
-/** What a cut left. */
-export interface CutDecision {
-  /** Survivors as indices among the prompt's image tokens, ascending. */
-  kept: Uint32Array;
-  /** With `scores`, and where the cut ranked attention: the score of each token alive before the cut, in their order. */
-  scores?: Float32Array;
-}
-
-/** A cut, and what it left at prefill. */
-export interface CutResult extends CutDecision {
-  before: number;
-  /** With `cache: "redecide"`: the decision taken for each generated token, the first of which is that at prefill. */
-  steps?: CutDecision[];
-}
-
 /** With `cache: "redecide"` the sums over all prefills, one per token, each a token longer; images are encoded once. */
 export interface Flops {
   /** HiMAP's formula (equation 10): multiply-accumulates of image tokens alone, 4nd^2 + 2n^2d + 2ndm per layer. */
@@ -249,13 +197,20 @@ export interface Flops {
   prefillUnpruned: number;
 }
 
+/**
+ * A token of the answer. `logprob` is a natural logarithm, of the whole vocabulary's distribution after penalties, bias and
+ * `minTokens`, before temperature, top-k, top-p and min-p.
+ */
 export interface TokenLogprob {
   id: number;
+  /** The token's own text; a byte that is no character by itself is `<0xNN>`. */
   text: string;
   logprob: number;
+  /** As many of the best as `logprobs` asked for, best first; the token itself only where it is one of them. */
   top: { id: number; text: string; logprob: number }[];
 }
 
+/** `stop`: the end-of-sequence token, one of `stopTokenIds`, or a `stop` string. `length`: `maxTokens`, or no position left. */
 export type FinishReason = "stop" | "length";
 
 /** One of the `n` answers of a request. */
@@ -265,9 +220,14 @@ export interface SampleResult {
   /** Every token produced, the one that ended the answer included. */
   tokens: Uint32Array;
   finishReason: FinishReason;
+  /** With `logprobs`: one for each of `tokens`. */
   logprobs?: TokenLogprob[];
 }
 
+/**
+ * A whole answer. JSON has no typed arrays: to write one, turn them into lists with
+ * `JSON.stringify(result, (_, part) => (ArrayBuffer.isView(part) ? Array.from(part) : part))`.
+ */
 export interface Result {
   /** The answer, or the first of `n`, without the text of the token or the stop string that ended it. */
   text: string;
@@ -280,11 +240,15 @@ export interface Result {
    * Vision and prefill are those of the step that the request shared with others.
    */
   timings: Record<"queue" | "decode" | "vision" | "prefill" | "generate", number>;
+  /** What each cut of the policy kept, in the order of layers; none without pruning or without a picture. */
   cuts: CutResult[];
+  /** What prefill took, and what it would have taken unpruned. */
   flops: Flops;
   /** KV bytes that the request's pages took. */
   kvBytes: number;
+  /** Of each picture, in the order of the messages: its size, and where the model's patches lie on it. */
   images: ImagePlacement[];
+  /** With `logprobs`: one for each of `tokens`. */
   logprobs?: TokenLogprob[];
   /** With `n` above 1: all answers, the first included. */
   samples?: SampleResult[];
@@ -299,16 +263,17 @@ export type PartialResult = Omit<Result, "finishReason" | "samples"> & {
 export interface Delta {
   /** Which of the request's `n` answers it belongs to, from 0. */
   sample: number;
+  /** Whole characters. All pieces of an answer joined are its `text`; the last one may be empty. */
   text: string;
   /** Tokens that this piece completes. */
   tokens: number[];
 }
 
 /**
- * An answer under way. Await it for the `Result`, or iterate it for pieces as they come; both work on the same object.
+ * An answer under way: a promise of the `Result`, and an iterable of its pieces as they come; both work on the same object.
  * Leaving the loop early aborts quietly. A generation that nobody awaits raises no unhandled rejection.
  */
-export interface Generation extends AsyncIterable<Delta>, PromiseLike<Result>, AsyncDisposable {
+export interface Generation extends AsyncIterable<Delta>, Promise<Result>, AsyncDisposable {
   readonly id: string;
   /** Ends the generation; awaiting it then rejects with ERR_ABORTED (`cause` the reason, `partial` the result so far). */
   abort(reason?: unknown): void;
@@ -319,8 +284,8 @@ export interface Generation extends AsyncIterable<Delta>, PromiseLike<Result>, A
 /** One request of `Engine.batch`, under a key of yours that its outcome carries. */
 export interface Job<K> {
   key: K;
-  messages: string | Message[];
-  options?: GenerateOptions;
+  messages: string | readonly Message[];
+  options?: GenerateOptions | undefined;
 }
 
 /** How a job ended. */
@@ -329,14 +294,14 @@ export type Outcome<K> = { key: K; ok: true; value: Result } | { key: K; ok: fal
 /** A job that names no `timeoutMs` has 86,400,000, one day: it counts from submission, and most jobs in flight wait for others. */
 export interface BatchOptions {
   /** Outcomes in the order of the jobs, instead of as they finish; a slow one then holds up those behind it. Default false. */
-  ordered?: boolean;
+  ordered?: boolean | undefined;
   /**
    * Jobs taken from the input whose outcomes have not been read yet, at most, 1 to 65,536. Default: the engine's `maxBatch`,
    * and as many as it prepares ahead.
    */
-  maxInFlight?: number;
+  maxInFlight?: number | undefined;
   /** Ends the jobs under way, each with ERR_ABORTED, and then the batch. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** Of a batch so far. */
@@ -373,24 +338,29 @@ export interface ForwardInput {
   /** Token ids; -200 stands where an image goes, once per image. */
   ids: ArrayLike<number>;
   /** Normalised pixels per image, [3, side, side]. */
-  pixels?: Float32Array[];
+  pixels?: readonly Float32Array[] | undefined;
   /** Projected tokens per image, [image tokens, hidden], instead of pixels. */
-  features?: Float32Array[];
+  features?: readonly Float32Array[] | undefined;
 }
 
 export interface ForwardOptions {
   /** Logits of every row alive at the end, or of the last. Default `last`. */
-  logits?: "all" | "last";
+  logits?: "all" | "last" | undefined;
   /** Return the residual stream. */
-  hidden?: boolean;
+  hidden?: boolean | undefined;
   /** Return column sums and block sums of every layer, and the scores of each cut. */
-  scores?: boolean;
+  scores?: boolean | undefined;
   /** Return what the vision tower and the projector made of the images. */
-  images?: boolean;
-  pruning?: Pruning;
-  imageAspectRatio?: ImageAspectRatio;
-  signal?: AbortSignal;
+  images?: boolean | undefined;
+  /** Default: the engine's, as with `generate`. */
+  pruning?: Pruning | undefined;
+  /** Default: the engine's. Of no account for `pixels` and `features`. */
+  imageAspectRatio?: ImageAspectRatio | undefined;
+  signal?: AbortSignal | undefined;
 }
+
+/** As in `GenerateOptions`. */
+export type EncodeOptions = Pick<GenerateOptions, "imageAspectRatio" | "autoOrient" | "signal">;
 
 /** Voters of `ForwardResult.colsum`, in order. */
 export type Voters = readonly ["instruction", "image", "last", "all"];
@@ -415,25 +385,30 @@ export interface ForwardResult {
   features?: Float32Array[];
 }
 
+/** A run of layers between two cuts, all of which hold the same tokens. */
 export interface Stage {
+  /** 0-based. */
   firstLayer: number;
+  /** The layer behind the last. */
   endLayer: number;
-  /** Tokens that the stage holds after prefill. */
+  /** Tokens that each layer holds after prefill, and the image tokens among them. */
   tokens: number;
   imageTokens: number;
+  /** Of all its layers, in whole pages, with room for the tokens of the answer. */
   kvBytes: number;
 }
 
 export interface PlanJob {
   /** Default 1. */
-  images?: number;
+  images?: number | undefined;
   /** Text tokens of the prompt. Default 64. */
-  promptTokens?: number;
+  promptTokens?: number | undefined;
   /** Default 512. */
-  maxTokens?: number;
+  maxTokens?: number | undefined;
   /** Answers to the one prompt. Default 1. */
-  n?: number;
-  pruning?: Pruning;
+  n?: number | undefined;
+  /** Default: the engine's. */
+  pruning?: Pruning | undefined;
 }
 
 export interface Plan {
@@ -446,33 +421,48 @@ export interface Plan {
   fits: boolean;
 }
 
+/** What an engine runs, and on what. */
 export interface ModelInfo {
+  /** Absolute path. */
   folder: string;
+  /** `llava`. */
   family: string;
   /**
    * Identity of the configuration files, the vocabulary, the weights (names, shapes and 4 KiB of each tensor) and the package's
    * version: what an embedding or a resumed job must match.
    */
   fingerprint: string;
+  /** The decoder: layers, width of a token, heads of queries and of keys and values, width of a head, width of the FFN. */
   layers: number;
   hidden: number;
   heads: number;
   kvHeads: number;
   headDim: number;
   ffn: number;
+  /** Ids that there are, from 0 on. */
   vocabulary: number;
+  /** Most tokens of prompt and answer together, image tokens included. */
   maxPositions: number;
+  /** The vision tower; side of the square that it sees and of a patch in pixels. */
   vision: { layers: number; hidden: number; heads: number; ffn: number; imageSize: number; patchSize: number };
   /** Tokens of one image. */
   imageTokens: number;
+  /** Weights that the engine uses, a shared tensor counted once. */
   parameters: number;
+  /** Types in which the files hold them, such as `F16`. */
   weightTypes: string[];
+  /** `cpu` or `cuda`. */
   device: string;
+  /** Vector path of a CPU (`portable`, `avx2`, `avx512`), or name of the card. */
   simd: string;
+  /** Threads that compute. */
   threads: number;
+  /** Storage type of the KV cache: `f32`, `f16` or `bf16`. */
   kvType: string;
+  /** What requests get that name none. */
   imageAspectRatio: ImageAspectRatio;
   template: TemplateName;
+  /** Bytes: weights used where they lie in the files, memory taken for weights and tables beside them, and the KV pool. */
   memory: { mappedBytes: number; weightBytes: number; kvBytes: number };
 }
 
@@ -486,9 +476,10 @@ export interface Engine extends AsyncDisposable {
    *   positions; ERR_BAD_IMAGE, ERR_UNSUPPORTED_FILE, ERR_TOO_LARGE; ERR_QUEUE_FULL; ERR_TIMEOUT and ERR_ABORTED, with `partial`;
    *   ERR_OUT_OF_MEMORY; ERR_DEVICE_LOST; ERR_DISPOSED
    */
-  generate(messages: string | Message[], options?: GenerateOptions): Generation;
+  generate(messages: string | readonly Message[], options?: GenerateOptions): Generation;
   /**
-   * Answers many conversations, taken from `jobs` as their outcomes are read (back-pressure).
+   * Outcomes of many conversations, to be iterated: nothing runs before, and awaiting it runs nothing. Jobs are taken as
+   * outcomes are read (back-pressure).
    * @throws HimapError ERR_INVALID_ARG, ERR_DISPOSED
    */
   batch<K>(jobs: Iterable<Job<K>> | AsyncIterable<Job<K>>, options?: BatchOptions): Batch<K>;
@@ -496,12 +487,12 @@ export interface Engine extends AsyncDisposable {
    * One prefill, for study and tests. Like `encodeImage`, it fails with ERR_TIMEOUT after an hour.
    * @throws HimapError As `generate`, without `partial`.
    */
-  forward(input: string | Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult>;
+  forward(input: string | readonly Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult>;
   /**
    * A picture as the decoder sees it, to be asked about many times: `{ type: "image", image: { embedding } }`.
    * @throws HimapError As `forward`.
    */
-  encodeImage(image: ImageInput, options?: { imageAspectRatio?: ImageAspectRatio; autoOrient?: boolean; signal?: AbortSignal }): Promise<ImageEmbedding>;
+  encodeImage(image: ImageInput, options?: EncodeOptions): Promise<ImageEmbedding>;
   /**
    * Ids of a text, without BOS. Text never becomes a special token.
    * @throws HimapError ERR_INVALID_ARG, also beyond a million UTF-16 units; ERR_DISPOSED
@@ -555,4 +546,5 @@ export interface DoctorReport {
 }
 
 export type { HimapError };
+export type * from "./pruning/types.js";
 export type { EngineStats, TraceMessages, TraceRequest } from "./stats/types.js";

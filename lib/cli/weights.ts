@@ -64,10 +64,9 @@ export const weightsVerify = defineCommand({
 const shownFaults = 100;
 
 /** What a failure has beyond its message, which is printed where it ends: each fault in a line, or all of it as JSON. */
-async function reportFailure(
-  { code, message, retryable, hint, faults = [message] }: HimapError, folder: string, json: boolean | undefined, terminal: Terminal,
-): Promise<void> {
-  if (json) return terminal.write(jsonText({ folder, error: { code, message, retryable, hint, faults } }));
+async function reportFailure(failure: HimapError, folder: string, json: boolean | undefined, terminal: Terminal): Promise<void> {
+  const { message, faults = [message] } = failure;
+  if (json) return terminal.write(jsonText({ folder, error: { ...failure.toJSON(), faults } }));
   if (faults.length === 1) return;
   for (const fault of faults.slice(0, shownFaults)) terminal.note(`${fault}\n`);
   if (faults.length > shownFaults) terminal.note(`and ${faults.length - shownFaults} more\n`);

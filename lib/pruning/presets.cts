@@ -1,6 +1,6 @@
 // The presets, one table. In CommonJS, like the errors, so that both entries of the package export the same data.
 
-import type { Cut, Preset } from "../types.js";
+import type { Cut, Preset } from "../types.js" with { "resolution-mode": "import" };
 
 export interface PresetEntry {
   readonly description: string;

@@ -38,14 +38,25 @@ export function bundles(table: Table, area: string, project: LazyProject): void 
   for (const format of ["cjs", "esm"] as const) table.run(area, `esbuild, ${format}`, () => bundle(project(), format));
 }
 
+/** What a user's compiler may be told of modules: below node20 a CommonJS file needs more said where it names a type of an ES module. */
+export const moduleModes = ["node16", "nodenext"] as const;
+
+/** Compiles programs that use the package, its declarations checked with them, as strictly as tsc can. */
+export function checkTypes({ folder }: Project, mode: (typeof moduleModes)[number]): void {
+  runWell(process.execPath, [
+    path.join(root, "node_modules", "typescript", "bin", "tsc"), "--ignoreConfig", "--noEmit", "--strict", "--exactOptionalPropertyTypes",
+    "--module", mode, "--target", "es2022", "--lib", "es2023,esnext.disposable",
+    "--typeRoots", path.join(root, "node_modules", "@types"), "--types", "node", "consumer.mts", "consumer.cts",
+  ], { cwd: folder, env: process.env });
+}
+
 export function types(table: Table, area: string, project: LazyProject): void {
-  table.run(area, "import and require, tsc", () => {
-    runWell(process.execPath, [
-      path.join(root, "node_modules", "typescript", "bin", "tsc"), "--ignoreConfig", "--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--lib", "es2023,esnext.disposable",
-      "--typeRoots", path.join(root, "node_modules", "@types"), "--types", "node", "consumer.mts", "consumer.cts",
-    ], { cwd: project().folder, env: process.env });
-    return "library declarations checked too";
-  });
+  for (const mode of moduleModes) {
+    table.run(area, `import and require, tsc --module ${mode}`, () => {
+      checkTypes(project(), mode);
+      return "library declarations checked too";
+    });
+  }
 }
 
 /** `npx himap build` from the package's own sources, where no binary was shipped. */

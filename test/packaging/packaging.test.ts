@@ -18,6 +18,7 @@ import { contentFaults, tarballBudget } from "../../scripts/release/contents.js"
 import { pack, type Tarball } from "../../scripts/release/pack.js";
 import { placeWhole } from "../../scripts/release/place.js";
 import { toolFolder } from "./environment.js";
+import { checkTypes, moduleModes } from "./build-tools.js";
 import { checkDemo, expectCudaOpened, installProject, noDriver, type Project } from "./install.js";
 import { prebuildsOfCheckout } from "./checkout.js";
 import { runProgram } from "./scenarios.js";
@@ -74,6 +75,19 @@ packaged("its entries answer too: import, require, and the static ones", () => {
     assert.is(status, 0, `${program}: ${output}`);
     assert.match(stdout, /^a red circle/, program);
   }
+});
+
+packaged("the README's first example runs as it stands", () => {
+  const example = /^```js\n(.*?)^```/ms.exec(readFileSync(path.join(root, "README.md"), "utf8"))![1]!;
+  writeFileSync(path.join(project.folder, "readme.mjs"), example);
+  const { status, stdout, output } = runProgram(project, ["readme.mjs"]);
+  assert.is(status, 0, output);
+  const said = [...example.matchAll(/^console\.log\(.*\/\/ (.*)$/gm)].map(([, comment]) => comment!);
+  assert.equal(stdout.split("\n").slice(0, said.length), said, "what its comments say that it prints");
+});
+
+packaged("a user's compiler takes its types, with import and require", () => {
+  for (const mode of moduleModes) checkTypes(project, mode);
 });
 
 test("a release is there whole or not at all", () => {

@@ -96,7 +96,7 @@ test("pruning: a name is handed on, JSON is read", () => {
 
 test("pruning: lists become the typed arrays that a policy wants", () => {
   assert.equal(readPruning('[{"before":0,"score":{"kept":[1,5]}}]'), { cuts: [{ before: 0, score: { kept: Uint32Array.of(1, 5) } }] });
-  const weighted = readPruning('[{"before":2,"score":{"rows":"all","weights":[1,0.5]},"keep":{"count":1}}]') as { cuts: { score: { weights: Float32Array } }[] };
+  const weighted = readPruning('[{"before":2,"score":{"rows":"all","weights":[1,0.5]},"keep":{"count":1}}]') as { cuts: readonly { score: { weights: Float32Array } }[] };
   assert.equal(weighted.cuts[0]!.score.weights, Float32Array.of(1, 0.5));
 });
 

@@ -39,6 +39,13 @@ entry("they share the error class and the tables", () => {
   `.replaceAll("\n", " ")), [true, true, true, true, "ERR_INVALID_ARG", "HimapError"]);
 });
 
+entry("the model and the pictures that ship have the same address for import and require", () => {
+  for (const name of ["himap/models/pico-llava/config.json", "himap/examples/images/scene-1.png"]) {
+    const imported = run("module", `console.log(JSON.stringify(import.meta.resolve(${JSON.stringify(name)})))`);
+    assert.is(fileURLToPath(imported as string), run("commonjs", `console.log(JSON.stringify(require.resolve(${JSON.stringify(name)})))`));
+  }
+});
+
 entry("importing loads nothing native, and doctor never rejects", () => {
   const report = run("commonjs", `
     const himap = require("himap");

@@ -45,6 +45,24 @@ test("awaited: the result, as often as one likes", async () => {
   assert.is(await generation, result);
 });
 
+test("it is a promise in full: catch, finally, and a tag", async () => {
+  const good = create();
+  const promise: Promise<Result> = good.generation;
+  let ends = 0;
+  const count = (): void => void ends++;
+  const [caught, ended] = [promise.catch(() => "caught"), promise.finally(count)];
+  good.finish(result);
+  assert.is(await caught, result);
+  assert.is(await ended, result);
+
+  const bad = create();
+  bad.fail(failure);
+  assert.is(await bad.generation.catch((error: unknown) => error), failure);
+  assert.is(await rejection(bad.generation.finally(count)), failure);
+  assert.is(ends, 2);
+  assert.is(String(bad.generation), "[object Generation]");
+});
+
 test("iterated: pieces in order, whether they come before or while somebody waits", async () => {
   const { generation, push, finish } = create();
   push(piece("a"));
@@ -195,9 +213,13 @@ test("a failed generation that nobody awaits raises no unhandled rejection; one 
   assert.is(ignored.status, 0);
   const streamed = run("generation.textStream();");
   assert.is(streamed.status, 0, streamed.stderr);
-  const awaited = run("generation.then(() => {});");
-  assert.is(awaited.status, 1);
-  assert.match(awaited.stderr, "broken");
+  const caught = run("generation.catch(() => {});");
+  assert.is(caught.status, 0, caught.stderr);
+  for (const tail of ["generation.then(() => {});", "generation.finally(() => {});"]) {
+    const awaited = run(tail);
+    assert.is(awaited.status, 1, tail);
+    assert.match(awaited.stderr, "broken");
+  }
 });
 
 test.run();
