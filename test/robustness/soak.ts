@@ -50,28 +50,37 @@ const ask = (...images: ImageInput[]): Message[] => [
 ];
 const picture = (): ImageInput => random.pick(forms)();
 
-/** One piece of work; what it throws must be typed. */
-const works: ((engine: Engine) => PromiseLike<unknown>)[] = [
-  (engine) => engine.generate(ask(picture()), { maxTokens: 8, pruning: "himap" }),
-  (engine) => engine.generate(ask(picture()), { maxTokens: 8, pruning: "none", temperature: 1, seed: random.below(1000) }),
-  (engine) => engine.generate("Hello", { maxTokens: 8 }),
-  (engine) => engine.forward(ask(picture()), { scores: true, logits: "all" }),
-  async (engine) => engine.generate(ask({ embedding: await engine.encodeImage(picture()) }), { maxTokens: 3 }),
-  async (engine) => {
+/** One piece of work, and how it may end: "done", or with an error of this code. */
+interface Piece {
+  run: (engine: Engine) => PromiseLike<unknown>;
+  ends: readonly string[];
+}
+
+const piece = (run: Piece["run"], ...ends: string[]): Piece => ({ run, ends });
+
+const good: Piece[] = [
+  piece((engine) => engine.generate(ask(picture()), { maxTokens: 8, pruning: "himap" }), "done"),
+  piece((engine) => engine.generate(ask(picture()), { maxTokens: 8, pruning: "none", temperature: 1, seed: random.below(1000) }), "done"),
+  piece((engine) => engine.generate("Hello", { maxTokens: 8 }), "done"),
+  piece((engine) => engine.forward(ask(picture()), { scores: true, logits: "all" }), "done"),
+  piece(async (engine) => engine.generate(ask({ embedding: await engine.encodeImage(picture()) }), { maxTokens: 3 }), "done"),
+  piece(async (engine) => {
     let left = random.below(5);
     for await (const _ of engine.generate(ask(picture()), { maxTokens: 20, pruning: "himap" })) if (left-- === 0) break;
-  },
-  async (engine) => {
+  }, "done"),
+];
+const works: Piece[] = [
+  ...good,
+  piece(async (engine) => {
     const controller = new AbortController();
     setTimeout(() => controller.abort(), random.below(20));
     await engine.generate(ask(picture()), { maxTokens: 20, signal: controller.signal });
-  },
-  // Bad requests.
-  (engine) => engine.generate(ask(bytes.subarray(0, 100 + random.below(200))), {}),
-  (engine) => engine.generate(ask(new Uint8Array(50)), {}),
-  (engine) => engine.generate("x ".repeat(20_000), { maxTokens: 2 }),
-  (engine) => engine.generate("x", { maxTokens: -1 }),
-  (engine) => engine.generate([{ role: "nobody", content: "x" }] as never, {}),
+  }, "done", "ERR_ABORTED"),
+  piece((engine) => engine.generate(ask(bytes.subarray(0, 100 + random.below(200))), {}), "ERR_BAD_IMAGE"),
+  piece((engine) => engine.generate(ask(new Uint8Array(50)), {}), "ERR_BAD_IMAGE"),
+  piece((engine) => engine.generate("x ".repeat(20_000), { maxTokens: 2 }), "ERR_CONTEXT_OVERFLOW"),
+  piece((engine) => engine.generate("x", { maxTokens: -1 }), "ERR_INVALID_ARG"),
+  piece((engine) => engine.generate([{ role: "nobody", content: "x" }] as never, {}), "ERR_INVALID_ARG"),
 ];
 
 // Few pictures are remembered, so that soon each new one has another forgotten.
@@ -80,14 +89,16 @@ let engine = await load(folder);
 const counts = new Map<string, number>();
 const count = (what: string): void => void counts.set(what, (counts.get(what) ?? 0) + 1);
 
-async function carryOut(work: (engine: Engine) => PromiseLike<unknown>, on: Engine): Promise<void> {
+async function carryOut({ run, ends }: Piece, on: Engine): Promise<void> {
+  let end = "done";
   try {
-    await work(on);
-    count("done");
+    await run(on);
   } catch (error) {
-    if (!(error instanceof HimapError) || error.code === "ERR_INTERNAL") throw error;
-    count(error.code);
+    if (!(error instanceof HimapError)) throw error;
+    end = error.code;
   }
+  if (!ends.includes(end)) throw new Error(`expected ${ends.join(" or ")} but received ${end} from ${run.toString()}`);
+  count(end);
 }
 
 /**
@@ -140,7 +151,8 @@ for (let round = 1; elapsed() < minutes || samples.length < 4; round++) {
   const most = warm ? together : 2 * together;
   await Promise.all(Array.from({ length: 1 + random.below(most) }, () => carryOut(random.pick(works), random.pick([steady, engine]))));
   if (round % (warm ? rounds : 5) !== 0) continue;
-  const ends = [carryOut(works[0]!, engine), carryOut(works[2]!, engine)]; // under way while the engine goes
+  // Under way while the engine goes.
+  const ends = [good[0]!, good[2]!].map(({ run }) => carryOut(piece(run, "done", "ERR_ABORTED", "ERR_DISPOSED"), engine));
   await Promise.all([engine.dispose(), ...ends]);
   if (warm && elapsed() - sampled >= minutes / 200) {
     sampled = elapsed();
