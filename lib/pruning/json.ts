@@ -23,5 +23,10 @@ function convertLists(score: Record<string, unknown> | null | undefined, where: 
     if (bad !== undefined) faults.add("indices of image tokens", `kept in ${where}`, bad);
     score.kept = Uint32Array.from(kept as number[]);
   }
-  if (Array.isArray(weights)) score.weights = Float32Array.from(weights as number[]);
+  if (Array.isArray(weights)) {
+    // JSON writes NaN as null, which would become 0.
+    const bad: unknown = weights.find((weight) => typeof weight !== "number");
+    if (bad !== undefined) faults.add("numbers", `weights in ${where}`, bad);
+    score.weights = Float32Array.from(weights as number[]);
+  }
 }

@@ -95,7 +95,9 @@ export class Answer implements Work {
       samples: Array.from({ length: n }, (_, index) => new Sample(index, sample)),
       timings: { queue: 0, decode: 0, vision: 0, prefill: 0, generate: 0 },
     };
-    return { pages: demand.pages, sequences: n, rows: length, images: prompt.images.length, standing: cache === "redecide" };
+    // Decided anew at every token, the prefill grows by a row each time: what counts is the last one.
+    const standing = cache === "redecide";
+    return { pages: demand.pages, sequences: n, rows: standing ? length + maxTokens - 1 : length, images: prompt.images.length, standing };
   }
 
   async prepare(signal: AbortSignal): Promise<void> {

@@ -12,7 +12,7 @@ export interface WorkDemand {
   pages: number;
   /** Sequences that it runs at once. */
   sequences: number;
-  /** Rows of its prefill. */
+  /** Rows of its largest prefill. */
   rows: number;
   /** Images of its first step that pass the vision tower. */
   images: number;

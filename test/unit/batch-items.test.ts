@@ -103,6 +103,7 @@ test("what is wrong with a line is that item's failure, and says what came", () 
       ['{"prompt":"x","image":"data:image/png;base64,AAAA"}', /nothing is fetched/],
       ['{"prompt":"x","image":{"pixels":[1]}}', /expected the path of a picture/],
       ['{"prompt":"x","options":[]}', /expected an object for options/],
+      ['{"prompt":"x","options":{"pruning":{"cuts":[{"before":1,"score":{"rows":"last","weights":[1,null]}}]}}}', /numbers for weights in options\.pruning but received null/],
       ['{"prompt":"x","options":{"pruning":{"cuts":[{"before":1,"score":{"kept":[-1]}}]}}}', /indices of image tokens for kept in options\.pruning but received -1/],
       ['{"prompt":"x","messages":[]}', /expected no prompt beside messages/],
       ['{"messages":"x"}', /expected an array for messages/],

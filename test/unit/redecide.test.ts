@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 
+import { limits } from "../../lib/defaults.js";
 import { HimapError } from "../../lib/errors.cjs";
 import { loadWith } from "../../lib/load.js";
 import { countFlops, type PrefillShape } from "../../lib/pruning/flops.js";
@@ -60,6 +61,15 @@ test("the result has the decision of each token, the first as the cut's own", as
   }
   const frozen = await engine.generate(ask, { pruning: policy("frozen"), maxTokens: 6 });
   assert.ok(frozen.cuts.every((cut) => !("steps" in cut)));
+  await engine.dispose();
+});
+
+test("prefills that grow with the answer stay within the rows of a step together", async () => {
+  const { engine, native } = await open();
+  await Promise.all(Array.from({ length: 12 }, () => engine.generate(ask, { pruning: policy("redecide"), maxTokens: 200 })));
+  const rows = native.log.map(({ sequences }) => sequences.reduce((sum, { ids }) => sum + ids.length, 0));
+  assert.ok(Math.max(...rows) <= limits.prefillRows, `${Math.max(...rows)}`);
+  assert.ok(native.log.some(({ sequences }) => sequences.length > 3), "they run together all the same");
   await engine.dispose();
 });
 
