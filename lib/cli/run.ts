@@ -32,7 +32,7 @@ export const run = defineCommand({
   options,
   notes: ['For example: himap run ./llava-1.5-7b-hf photo.jpg "What is this?" --pruning himap --heatmap kept.png'],
   async run({ operands: [folder, source, prompt], options: given }, terminal) {
-    if (given.heatmap !== undefined && source === "none") throw new UsageError(phrase("a picture for IMAGE", "--heatmap", source));
+    if (given.heatmap !== undefined && source === "none") throw new UsageError([phrase("a picture for IMAGE", "--heatmap", source)]);
     const answering = generateOptionsOf(given);
     const image = source === "none" ? undefined : source === "-" ? await readInput(terminal.signal) : { path: source! };
 
