@@ -17,7 +17,7 @@ import type { Engine, GenerateOptions } from "../types.js";
 import { jobBar, summaryText } from "./batch-progress.js";
 import { defineCommand, UsageError, type Arguments, type Stop, type Terminal } from "./command.js";
 import { answerRules, generateOptionsOf, loadOptionsOf, loadRules, roomRules } from "./options.js";
-import { jsonText } from "./output.js";
+import { checkOutput, jsonText } from "./output.js";
 import { progressBar } from "./progress.js";
 
 const rules = {
@@ -110,7 +110,8 @@ function readMaxCrashes(text: string | undefined): number | undefined {
 
 /** Locks, opens, runs, and gives everything back. */
 async function runBatch(folder: string, given: Given, plan: Plan, terminal: Terminal, drain: AbortSignal): Promise<JobEnd> {
-  // Before the model is opened: what another process works on is not to be waited for.
+  // Before the model is opened: what cannot be written, or another process works on, is not to be waited for.
+  await checkOutput(plan.output, "--output");
   const journal = await Journal.open(plan.output, (file) => loadNative().lockFile(file));
   let end: JobEnd;
   try {
