@@ -182,7 +182,7 @@ function isArray(value: unknown): value is unknown[] {
 }
 
 /** The name that a misspelt one most likely meant: same letters in another style, or up to two slips of the hand. */
-function nearest(name: string, names: readonly string[]): string | undefined {
+export function nearest(name: string, names: readonly string[]): string | undefined {
   if (name.length > 40) return undefined;
   const plain = (text: string): string => text.replace(/[-_]/g, "").toLowerCase();
   let best: string | undefined;

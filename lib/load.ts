@@ -18,6 +18,7 @@ import type { Model } from "./model.js";
 import { poolOf, type Pool } from "./pool.js";
 import { checkPruning } from "./pruning/check.js";
 import { checkLoad, type LoadRequest } from "./request/load.js";
+import { plural } from "./text.js";
 import { checkAgreement, loadTokenizer } from "./tokenizer/index.js";
 import type { Engine, LoadOptions, ModelInfo } from "./types.js";
 import { abortedError, watch } from "./watch.js";
@@ -56,7 +57,7 @@ export async function loadWith(nativeOf: () => NativeModule, request: LoadReques
   const pool = poolOf(request, checkpoint, native, device);
   request.logger("debug", `opening ${checkpoint.tensors.length} tensors of ${checkpoint.files.length} files`);
   const engine = await openNative(native, checkpoint, request, pool, device);
-  request.logger("info", `${checkpoint.folder}: ${engine.info.threads} threads, ${engine.info.simd}, ${pool.poolPages} KV pages`);
+  request.logger("info", `${checkpoint.folder}: ${plural(engine.info.threads, "thread")}, ${engine.info.simd}, ${plural(pool.poolPages, "KV page")}`);
   const model = modelOf(request, checkpoint, tokenizer, native, engine, pool);
   return new ModelEngine(model, infoOf(model, device));
 }

@@ -1,5 +1,15 @@
 /** Numbers and tables in words, for people at a terminal. */
 
+/** A number in three figures: `8.40`, `1,630`. */
+export function numberText(value: number): string {
+  return value < 999.5 ? value.toPrecision(3) : Number(value.toPrecision(3)).toLocaleString("en-US");
+}
+
+/** `1 item`, `2 items`. */
+export function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
 const units = ["bytes", "kB", "MB", "GB", "TB"];
 
 /** Bytes in three figures: `14.1 GB`. */
@@ -7,7 +17,7 @@ export function bytesText(bytes: number): string {
   let power = 0;
   let value = bytes;
   for (; value >= 999.5 && power < units.length - 1; power++) value /= 1000;
-  return `${power === 0 ? value : value.toPrecision(3)} ${units[power]}`;
+  return `${power === 0 ? value : numberText(value)} ${units[power]}`;
 }
 
 export function countText(count: number): string {
@@ -23,7 +33,7 @@ export function table(rows: string[][]): string[] {
 
 /** Milliseconds in three figures: `14.1 ms`, `2.35 s`. */
 export function millisecondsText(ms: number): string {
-  return ms >= 999.5 ? `${(ms / 1000).toPrecision(3)} s` : `${ms >= 99.95 ? ms.toFixed(0) : ms.toPrecision(ms >= 1 ? 3 : 2)} ms`;
+  return ms >= 999.5 ? `${numberText(ms / 1000)} s` : `${ms >= 99.95 ? ms.toFixed(0) : ms.toPrecision(ms >= 1 ? 3 : 2)} ms`;
 }
 
 /** A length of time as people say it: `43 s`, `5 min 43 s`, `2 h 5 min`. */
@@ -37,7 +47,7 @@ export function durationText(ms: number): string {
 /** Operations in three figures: `1.18 GFLOP`. */
 export function flopsText(flops: number): string {
   const [scale, unit] = flops >= 0.9995e12 ? [1e12, "TFLOP"] : flops >= 0.9995e9 ? [1e9, "GFLOP"] : [1e6, "MFLOP"];
-  return `${(flops / scale).toPrecision(3)} ${unit}`;
+  return `${numberText(flops / scale)} ${unit}`;
 }
 
 /** A share in whole per cent, or with one decimal below 10. */

@@ -12,6 +12,7 @@ import { conversationOf } from "../prompt/conversation.js";
 import { pruningFromJson } from "../pruning/json.js";
 import type { GenerateOptions, ImageInput, Message, Part } from "../types.js";
 import { readLines } from "./lines.js";
+import { readPicture } from "./pictures.js";
 import type { ItemId } from "./records.js";
 
 /** What to ask of the engine. */
@@ -206,16 +207,4 @@ function readMessages(value: unknown, folder: string, faults: Faults): Message[]
     });
     return { ...(message as Message), content: parts };
   });
-}
-
-/** A path, from the folder of the job file where it is relative. */
-function readPicture(value: unknown, where: string, folder: string, faults: Faults): ImageInput | undefined {
-  const file = typeof value === "object" && value !== null && "path" in value ? value.path : value;
-  if (typeof file === "string" && file.startsWith("file:")) {
-    if (URL.canParse(file)) return new URL(file);
-  } else if (typeof file === "string" && file.length > 0 && !/^([a-z][a-z\d+.-]*:\/\/|data:)/i.test(file)) {
-    return { path: path.resolve(folder, file) };
-  }
-  faults.list.push(`${phrase("the path of a picture", where, file)} (nothing is fetched)`);
-  return undefined;
 }

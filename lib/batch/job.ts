@@ -8,7 +8,7 @@ import { HimapError, type ErrorCode } from "../errors.cjs";
 import type { BatchStats, Engine, Job } from "../types.js";
 import { inShard, type Item, type Shard } from "./items.js";
 import type { Journal, Suspects } from "./journal.js";
-import { crashed, failureOf, successOf, type Failure, type ItemRecord } from "./records.js";
+import { crashed, failureOf, successOf, type Failure, type FailureCount, type ItemRecord } from "./records.js";
 import type { Results } from "./results.js";
 import { Tally } from "./tally.js";
 
@@ -42,6 +42,8 @@ export interface JobProgress {
 }
 
 export interface JobEnd extends JobProgress {
+  /** All failures that the results hold, by code. */
+  failures: FailureCount[];
   /** Records of items that the input does not have any more. */
   strangers: number;
   /** Items that were in flight at a crash and have not been tried again. */
@@ -111,7 +113,7 @@ class JobRun {
     await this.#answer(items());
     this.#tally.stop();
     await results.sync();
-    return { ...this.#progress(), strangers: this.#strangers, suspects: this.#suspects.size };
+    return { ...this.#progress(), failures: results.failures, strangers: this.#strangers, suspects: this.#suspects.size };
   }
 
   /** Gives an item up that has ended the process too often. */

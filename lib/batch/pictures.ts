@@ -1,10 +1,12 @@
-/** Picture files by a folder or a pattern. */
+/** Picture files by a path, a folder or a pattern. */
 
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 
-import { phrase } from "../check.js";
+import { phrase, type Faults } from "../check.js";
 import { HimapError } from "../errors.cjs";
+import { plural } from "../text.js";
+import type { ImageInput } from "../types.js";
 
 /** What a folder is searched for; a pattern may name anything. */
 const pictureName = /\.(jpe?g|png|webp)$/i;
@@ -15,29 +17,51 @@ export interface Picture {
   file: string;
 }
 
+/** A path, from `folder` where it is relative; a `file:` URL stays one. */
+export function readPicture(value: unknown, where: string, folder: string, faults: Faults): ImageInput | undefined {
+  const file = typeof value === "object" && value !== null && "path" in value ? value.path : value;
+  if (typeof file === "string" && file.startsWith("file:")) {
+    if (URL.canParse(file)) return new URL(file);
+  } else if (typeof file === "string" && file.length > 0 && !/^([a-z][a-z\d+.-]*:\/\/|data:)/i.test(file)) {
+    return { path: path.resolve(folder, file) };
+  }
+  faults.list.push(`${phrase("the path of a picture", where, file)} (nothing is fetched)`);
+  return undefined;
+}
+
 /**
  * Every JPEG, PNG and WebP file below a folder, or every file that a pattern matches: `*` and `?` within a name, `**` for
  * any folders, `[a-z]`, `{one,other}`. In the order of their ids, by code units. Links to folders are not followed.
  * @throws HimapError ERR_INVALID_ARG where there is none, or a folder cannot be read
  */
 export async function listPictures(where: string): Promise<Picture[]> {
-  const found = (await stat(where).catch(() => undefined)) ? await belowFolder(where) : await matching(where);
-  if (found.length > 0) return found.sort((a, b) => (a.id < b.id ? -1 : 1));
-  throw new HimapError("ERR_INVALID_ARG", phrase("a folder with pictures, or a pattern that files match,", "--images", where));
+  const found = await stat(where).catch((cause: NodeJS.ErrnoException) => cause);
+  const pictures = found instanceof Error ? await matching(where, found) : await below(where, found.isDirectory());
+  return pictures.sort((a, b) => (a.id < b.id ? -1 : 1));
 }
 
-async function belowFolder(folder: string): Promise<Picture[]> {
-  if (!(await stat(folder)).isDirectory()) return [{ id: path.basename(folder), file: folder }];
-  return (await filesBelow(folder)).filter(({ id }) => pictureName.test(id));
+async function below(where: string, isFolder: boolean): Promise<Picture[]> {
+  if (!isFolder) return [{ id: path.basename(where), file: where }];
+  const pictures = (await filesBelow(where)).filter(({ id }) => pictureName.test(id));
+  if (pictures.length > 0) return pictures;
+  throw refused("a folder with pictures", where, "no file below it ends in .jpg, .jpeg, .png or .webp");
 }
 
-async function matching(pattern: string): Promise<Picture[]> {
+/** @param missing why `pattern` is not itself a file or folder */
+async function matching(pattern: string, missing: NodeJS.ErrnoException): Promise<Picture[]> {
   const names = pattern.split("/");
   const plain = names.findIndex((name) => /[*?[{]/.test(name));
-  if (plain < 0) return [];
+  if (plain < 0) throw refused("a folder, a file or a pattern", pattern, missing.code ?? missing.message);
   const base = names.slice(0, plain).join("/") || (pattern.startsWith("/") ? "/" : ".");
   const expression = globExpression(names.slice(plain).join("/"));
-  return (await filesBelow(base)).filter(({ id }) => expression.test(id));
+  const files = await filesBelow(base);
+  const pictures = files.filter(({ id }) => expression.test(id));
+  if (pictures.length > 0) return pictures;
+  throw refused("a pattern that files match", pattern, `no match among ${plural(files.length, "file")} below ${base}`);
+}
+
+function refused(expected: string, where: string, reason: string): HimapError {
+  return new HimapError("ERR_INVALID_ARG", `${phrase(expected, "--images", where)} (${reason})`);
 }
 
 async function filesBelow(folder: string): Promise<Picture[]> {

@@ -31,6 +31,13 @@ export interface Failure {
   hint?: string;
 }
 
+/** Failures of one code, and what the first of them said. */
+export interface FailureCount {
+  code: Failure["code"];
+  count: number;
+  message: string;
+}
+
 interface Identity {
   id: ItemId;
   /** Hash of the item as it stood in the input. */
@@ -83,10 +90,13 @@ export function readHeader(bytes: Buffer | undefined): Header | undefined {
 }
 
 /** What a resumed job needs to know of a record; `undefined` where the line is none. */
-export function readRecord(bytes: Buffer | undefined): { key: string; job: string; ok: boolean } | undefined {
-  const { id, job, ok } = parseObject(bytes) ?? {};
+export function readRecord(bytes: Buffer | undefined): { key: string; job: string; error?: Pick<Failure, "code" | "message"> } | undefined {
+  const { id, job, ok, error } = parseObject(bytes) ?? {};
   if ((typeof id !== "string" && typeof id !== "number") || typeof job !== "string" || typeof ok !== "boolean") return undefined;
-  return { key: String(id), job, ok };
+  if (ok) return { key: String(id), job };
+  const { code, message } = (error ?? {}) as Partial<Failure>;
+  if (typeof code !== "string" || typeof message !== "string") return undefined;
+  return { key: String(id), job, error: { code, message } };
 }
 
 function parseObject(bytes: Buffer | undefined): Record<string, unknown> | undefined {

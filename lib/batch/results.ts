@@ -7,7 +7,7 @@ import { HimapError } from "../errors.cjs";
 import { limits } from "../defaults.js";
 import { openToRead } from "../open-file.js";
 import { beginsWith, fileError, LineFile, readLines } from "./lines.js";
-import { checkSame, headerLine, headerMark, readHeader, readRecord, recordLine, type Header, type ItemRecord } from "./records.js";
+import { checkSame, headerLine, headerMark, readHeader, readRecord, recordLine, type Failure, type FailureCount, type Header, type ItemRecord } from "./records.js";
 
 const where = "--output";
 
@@ -21,12 +21,12 @@ export class Results {
   readonly #file: LineFile;
   /** By item: the hash that its record names. */
   readonly #ended: Map<string, string>;
-  readonly #failed: Set<string>;
+  readonly #failures: Failures;
 
-  private constructor(file: LineFile, ended: Map<string, string>, failed: Set<string>) {
+  private constructor(file: LineFile, ended: Map<string, string>, failures: Failures) {
     this.#file = file;
     this.#ended = ended;
-    this.#failed = failed;
+    this.#failures = failures;
   }
 
   /**
@@ -38,17 +38,17 @@ export class Results {
   static async open(output: string, header: Header, retryFailed: boolean): Promise<Results> {
     let file = await LineFile.open(output, where);
     try {
-      const { ended, failed, end } = await read(file, header, path.basename(output));
+      const { ended, failures, end } = await read(file, header, path.basename(output));
       if (end < file.size) await file.truncate(end);
       if (end === 0) await file.append(headerLine(header));
       const fresh = await besideTarget(output);
       await clearLeftover(fresh);
-      if (!retryFailed || failed.size === 0) return new Results(file, ended, failed);
-      await replace(file, fresh, linesWithout(file, failed));
-      for (const key of failed) ended.delete(key);
+      if (!retryFailed || failures.keys.size === 0) return new Results(file, ended, failures);
+      await replace(file, fresh, linesWithout(file, failures.keys));
+      for (const key of failures.keys) ended.delete(key);
       await file.close();
       file = await LineFile.open(output, where);
-      return new Results(file, ended, new Set());
+      return new Results(file, ended, new Failures());
     } catch (cause) {
       await file.close().catch(() => undefined);
       throw cause;
@@ -60,7 +60,12 @@ export class Results {
     return this.#ended.size;
   }
   get failed(): number {
-    return this.#failed.size;
+    return this.#failures.keys.size;
+  }
+
+  /** By code, in the order in which each first came. */
+  get failures(): FailureCount[] {
+    return this.#failures.counts();
   }
 
   has(key: string): boolean {
@@ -76,7 +81,7 @@ export class Results {
     const key = String(record.id);
     if (this.#ended.has(key)) throw new HimapError("ERR_INTERNAL", `expected one record for item ${key} but received a second`);
     this.#ended.set(key, record.job);
-    if (!record.ok) this.#failed.add(key);
+    if (!record.ok) this.#failures.add(key, record.error);
     await this.#file.append(recordLine(record));
   }
 
@@ -89,10 +94,27 @@ export class Results {
   }
 }
 
+/** The items that failed, and why. */
+class Failures {
+  readonly keys = new Set<string>();
+  readonly #byCode = new Map<string, FailureCount>();
+
+  add(key: string, { code, message }: Pick<Failure, "code" | "message">): void {
+    this.keys.add(key);
+    const same = this.#byCode.get(code);
+    if (same) same.count += 1;
+    else this.#byCode.set(code, { code, count: 1, message });
+  }
+
+  counts(): FailureCount[] {
+    return [...this.#byCode.values()];
+  }
+}
+
 /** Every record; `end` is where the last whole line ends, 0 where not even the header was written to its end. */
-async function read(file: LineFile, header: Header, name: string): Promise<{ ended: Map<string, string>; failed: Set<string>; end: number }> {
+async function read(file: LineFile, header: Header, name: string): Promise<{ ended: Map<string, string>; failures: Failures; end: number }> {
   const ended = new Map<string, string>();
-  const failed = new Set<string>();
+  const failures = new Failures();
   let end = 0;
   for await (const line of readLines(file.handle, limits.resultLineBytes)) {
     if (line.number === 1) {
@@ -105,11 +127,11 @@ async function read(file: LineFile, header: Header, name: string): Promise<{ end
       const record = readRecord(line.bytes);
       if (!record || ended.has(record.key)) throw damaged(name, line.number, record?.key);
       ended.set(record.key, record.job);
-      if (!record.ok) failed.add(record.key);
+      if (record.error) failures.add(record.key, record.error);
     }
     if (line.ended) end = line.end;
   }
-  return { ended, failed, end };
+  return { ended, failures, end };
 }
 
 function otherFile(name: string): HimapError {

@@ -3,7 +3,7 @@
 import path from "node:path";
 
 import type { JobEnd, JobProgress } from "../batch/job.js";
-import { durationText, millisecondsText, percentText } from "../text.js";
+import { durationText, millisecondsText, numberText, percentText, plural, printable } from "../text.js";
 import type { Terminal } from "./command.js";
 import { barText } from "./progress.js";
 
@@ -40,25 +40,26 @@ export function jobBar(terminal: Pick<Terminal, "note" | "isTerminal">, now: () 
 export function progressText({ total, ended, failed, stats }: JobProgress): string {
   const rate = stats.requestsPerSecond;
   return [
-    `${ended} of ${total} items`,
+    `${ended} of ${plural(total, "item")}`,
     ...(failed > 0 ? [`${failed} failed`] : []),
-    ...(rate > 0 ? [`${rate.toPrecision(3)}/s`, `${durationText(((total - ended) / rate) * 1000)} left`] : []),
+    ...(rate > 0 ? [`${numberText(rate)}/s`, `${durationText(((total - ended) / rate) * 1000)} left`] : []),
     ...(stats.imageTokens > 0 ? [`${percentText(stats.keptImageTokens / stats.imageTokens)} of image tokens kept`] : []),
   ].join(", ");
 }
 
-/** What there is at the end, in two or three lines. */
-export function summaryText({ total, ended, failed, strangers, stats }: JobEnd, output: string): string {
+/** What there is at the end, in a few lines. */
+export function summaryText({ total, ended, failed, failures, strangers, stats }: JobEnd, output: string): string {
   const { done, imageTokens, keptImageTokens, completionTokens, elapsedMs, requestsPerSecond, completionTokensPerSecond } = stats;
   const ran = done + stats.failed;
   const name = path.basename(output);
   const time = elapsedMs < 60_000 ? millisecondsText(elapsedMs) : durationText(elapsedMs);
-  const rate = `${requestsPerSecond.toPrecision(3)}/s, ${completionTokensPerSecond.toPrecision(3)} tokens/s`;
+  const rate = `${numberText(requestsPerSecond)}/s, ${numberText(completionTokensPerSecond)} tokens/s`;
   const kept = imageTokens === 0 ? "" : `, ${keptImageTokens} of ${imageTokens} image tokens kept (${percentText(keptImageTokens / imageTokens)})`;
   return [
-    `${name}: ${ended} of ${total} items${failed > 0 ? `, ${failed} failed (--retry-failed runs them again)` : ""}`,
-    ran === 0 ? "this run: there was nothing to do" : `this run: ${ran} items in ${time}, ${rate}, ${completionTokens} tokens out${kept}`,
-    ...(strangers > 0 ? [`${name} also holds ${strangers} results of items that the input does not have`] : []),
+    `${name}: ${ended} of ${plural(total, "item")}${failed > 0 ? `, ${failed} failed (--retry-failed runs them again)` : ""}`,
+    ...failures.map(({ code, count, message }) => `  ${count} ${code}${count > 1 ? ", the first" : ""}: ${printable(message)}`),
+    ran === 0 ? "this run: there was nothing to do" : `this run: ${plural(ran, "item")} in ${time}, ${rate}, ${plural(completionTokens, "token")} out${kept}`,
+    ...(strangers > 0 ? [`${name} also holds ${plural(strangers, "result")} of items that the input does not have`] : []),
     "",
   ].join("\n");
 }

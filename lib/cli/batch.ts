@@ -17,7 +17,7 @@ import type { Engine, GenerateOptions } from "../types.js";
 import { jobBar, summaryText } from "./batch-progress.js";
 import { defineCommand, UsageError, type Arguments, type Stop, type Terminal } from "./command.js";
 import { answerRules, generateOptionsOf, loadOptionsOf, loadRules, roomRules } from "./options.js";
-import { jsonText } from "./output.js";
+import { checkOutput, jsonText } from "./output.js";
 import { progressBar } from "./progress.js";
 
 const rules = {
@@ -84,9 +84,9 @@ interface Plan {
 
 function readPlan(given: Given): Plan {
   const { input, images, prompt, output } = given;
-  if (output === undefined) throw new UsageError("expected a file for --output but received nothing");
-  if ((input === undefined) === (images === undefined)) throw new UsageError("expected either --input or --images");
-  if ((images === undefined) !== (prompt === undefined)) throw new UsageError("expected --prompt with --images, and only there");
+  if (output === undefined) throw new UsageError(["expected a file for --output but received nothing"]);
+  if ((input === undefined) === (images === undefined)) throw new UsageError(["expected either --input or --images"]);
+  if ((images === undefined) !== (prompt === undefined)) throw new UsageError(["expected --prompt with --images, and only there"]);
   return {
     output,
     shard: readShard(given.shard ?? "1/1"),
@@ -98,19 +98,20 @@ function readPlan(given: Given): Plan {
 function readShard(text: string): Shard {
   const [, number, count] = (/^([1-9]\d{0,8})\/([1-9]\d{0,8})$/.exec(text) ?? []).map(Number);
   if (number !== undefined && number <= count!) return { number, count: count! };
-  throw new UsageError(phrase("I/N with I from 1 to N", "--shard", text));
+  throw new UsageError([phrase("I/N with I from 1 to N", "--shard", text)]);
 }
 
 function readMaxCrashes(text: string | undefined): number | undefined {
   if (text === undefined) return maxCrashes;
   if (text === "off") return undefined;
   if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
-  throw new UsageError(phrase("a number of at least 1, or off,", "--max-crashes", text));
+  throw new UsageError([phrase("a number of at least 1, or off,", "--max-crashes", text)]);
 }
 
 /** Locks, opens, runs, and gives everything back. */
 async function runBatch(folder: string, given: Given, plan: Plan, terminal: Terminal, drain: AbortSignal): Promise<JobEnd> {
-  // Before the model is opened: what another process works on is not to be waited for.
+  // Before the model is opened: what cannot be written, or another process works on, is not to be waited for.
+  await checkOutput(plan.output, "--output");
   const journal = await Journal.open(plan.output, (file) => loadNative().lockFile(file));
   let end: JobEnd;
   try {

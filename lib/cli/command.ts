@@ -1,8 +1,7 @@
 /** Commands as data: what they take, read from the command line and explained by it, and how they end. */
 
-import { parseArgs } from "node:util";
-
-import { Faults, phrase } from "../check.js";
+import { describe, Faults, nearest, phrase } from "../check.js";
+import { HimapError, type HimapErrorOptions } from "../errors.cjs";
 import { wrap } from "../text.js";
 
 /** What an option takes: nothing, a text, a number, or a text each time that it is given. */
@@ -73,16 +72,30 @@ export function defineCommand<const O extends OptionRules>(command: Command<O>):
   return command;
 }
 
-/** A command line that cannot be understood; exit code 2. */
-export class UsageError extends Error {}
+/** A command line that is not as its help says; exit code 2. */
+export class UsageError extends HimapError {
+  constructor(faults: readonly string[], options: HimapErrorOptions = {}) {
+    super("ERR_INVALID_ARG", faults.join("; "), { ...options, faults });
+  }
+}
 
 /** Of every command, and none of its own business. */
 const general: OptionRules = { help: { kind: "flag", help: "this text" }, debug: { kind: "flag", help: "print the stack of a failure" } };
 
-const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+/** An option's name as it is typed, without its dashes. */
+export const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+/** The question behind an unknown name: whether it was to be this one. */
+export function suggestion(name: string, names: readonly string[], prefix = ""): string {
+  const likely = nearest(name, names);
+  return likely === undefined ? "" : ` (did you mean ${describe(prefix + likely)}?)`;
+}
+
+/** What begins with a single dash and has a space is a prompt. */
+const optionForm = /^(--.*|-[^ ]+)$/s;
 
 /**
- * Reads the arguments behind a command's name.
+ * Reads the arguments behind a command's name. The only short option is `-h`; `--` ends the options.
  * @returns `undefined` where the help text was asked for
  * @throws UsageError with every fault
  */
@@ -90,25 +103,35 @@ export function readArguments<O extends OptionRules>(command: Command<O>, argv: 
   const rules = new Map<string, readonly [name: string, OptionRule]>(
     Object.entries({ ...command.options, ...general }).map(([name, rule]) => [kebab(name), [name, rule]]),
   );
-  const { tokens } = parseArgs({
-    args: [...argv],
-    options: Object.fromEntries([...rules].map(([name, [, { kind }]]) => [name, { type: kind === "flag" ? "boolean" : "string" } as const])),
-    strict: false,
-    allowPositionals: true,
-    tokens: true,
-  });
   const where = `himap ${command.name}`;
   const faults = new Faults();
   const operands: string[] = [];
   const options: Record<string, unknown> = {};
-  for (const token of tokens) {
-    if (token.kind === "positional") operands.push(token.value);
-    if (token.kind !== "option") continue;
-    if (token.rawName === "-h") return undefined;
-    const found = token.rawName.startsWith("--") ? rules.get(token.name) : undefined;
-    // The names are listed anew for each fault, which then comes with the likely name.
-    if (!found) faults.properties({ [token.rawName.replace(/^-+/, "")]: true }, where, [...rules.keys()]);
-    else setOption(options, found, token, faults);
+  for (let at = 0; at < argv.length; at++) {
+    const item = argv[at]!;
+    if (item === "-h") return undefined;
+    if (item === "--") {
+      operands.push(...argv.slice(at + 1));
+      break;
+    }
+    if (!optionForm.test(item)) {
+      operands.push(item);
+      continue;
+    }
+    const equals = item.indexOf("=");
+    const [flag, inline] = equals < 0 ? [item] : [item.slice(0, equals), item.slice(equals + 1)];
+    const found = flag.startsWith("--") ? rules.get(flag.slice(2)) : undefined;
+    if (!found) {
+      faults.list.push(phrase("a known option", where, flag) + suggestion(flag, [...rules.keys()], "--"));
+    } else if (found[1].kind === "flag") {
+      if (inline === undefined) options[found[0]] = true;
+      else faults.add("no value", flag, inline);
+    } else if (inline === undefined && (argv[at + 1] ?? "--").startsWith("--")) {
+      const received = at + 1 < argv.length ? describe(argv[at + 1]) : "nothing";
+      faults.list.push(`expected ${found[1].value ?? "a value"} for ${flag} but received ${received}`);
+    } else {
+      setOption(options, found, flag, inline ?? argv[++at]!, faults);
+    }
   }
   const { help, debug: _, ...own } = options;
   if (help) return undefined;
@@ -118,24 +141,17 @@ export function readArguments<O extends OptionRules>(command: Command<O>, argv: 
     const received = operands.map((operand) => JSON.stringify(operand)).join(" ");
     faults.list.push(`expected ${names.join(" ") || "no operands"} for ${where} but received ${received || "nothing"}`);
   }
-  if (faults.list.length > 0) throw new UsageError(faults.list.join("\nhimap: "));
+  if (faults.list.length > 0) throw new UsageError(faults.list);
   return { operands, options: own as Arguments<O>["options"] };
 }
 
 function setOption(
-  options: Record<string, unknown>, [name, { kind, value: placeholder }]: readonly [string, OptionRule],
-  { rawName, value, inlineValue }: { rawName: string; value?: string | undefined; inlineValue?: boolean | undefined }, faults: Faults,
+  options: Record<string, unknown>, [name, { kind }]: readonly [string, OptionRule], flag: string, value: string, faults: Faults,
 ): void {
-  if (kind === "flag") {
-    if (value === undefined) options[name] = true;
-    else faults.add("no value", rawName, value);
-  } else if (value === undefined || (value.startsWith("--") && !inlineValue)) {
-    const received = value === undefined ? "nothing" : JSON.stringify(value);
-    faults.list.push(`expected ${placeholder ?? "a value"} for ${rawName} but received ${received}`);
-  } else if (kind === "number") {
+  if (kind === "number") {
     // Number() alone takes "" for 0 and knows hexadecimal.
     if (/^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(value)) options[name] = Number(value);
-    else faults.add("a number", rawName, value);
+    else faults.add("a number", flag, value);
   } else if (kind === "texts") {
     options[name] = [...((options[name] as string[] | undefined) ?? []), value];
   } else {
@@ -148,7 +164,7 @@ export function readJson(text: string, option: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw new UsageError(phrase("JSON", option, text));
+    throw new UsageError([phrase("JSON", option, text)]);
   }
 }
 
@@ -166,7 +182,10 @@ export function commandHelp(command: Command): string {
     "",
     ...wrap(command.summary, 98),
     ...section("Operands", operands.length === 0 ? [] : rows(operands)),
-    ...section("Options", rows(options.map(([name, { value, help }]) => [`--${kebab(name)}${value === undefined ? "" : ` ${value}`}`, help]))),
+    ...section("Options", rows([
+      ...options.map(([name, { value, help }]) => [`--${kebab(name)}${value === undefined ? "" : ` ${value}`}`, help] as const),
+      ...(operands.length === 0 ? [] : [["--", "ends the options: what follows is an operand, even where it begins with a dash"] as const]),
+    ])),
     ...(command.notes ?? []).flatMap((note) => ["", ...wrap(note, 98)]),
     "",
   ].join("\n");

@@ -6,11 +6,11 @@ import { renderHeatmap } from "../image/heatmap.js";
 import { loadSharp } from "../image/sharp.js";
 import { load } from "../load.js";
 import { packageRoot } from "../package.js";
-import { countText, flopsText, millisecondsText, percentText, table, wrap } from "../text.js";
+import { countText, flopsText, millisecondsText, numberText, percentText, plural, table, wrap } from "../text.js";
 import type { Engine, Message, Preset, Result } from "../types.js";
 import { Columns } from "./columns.js";
 import { defineCommand, type Terminal } from "./command.js";
-import { firstTokenMs, median, prefillText, stagesText, tokensPerSecond, writeOutput } from "./output.js";
+import { checkOutput, firstTokenMs, median, prefillText, stagesText, tokensPerSecond, writeOutput } from "./output.js";
 
 /** The four pictures, and what is asked about them. */
 const scenes: { file: string; shows: string; questions: [question: string, truth: string][] }[] = [
@@ -51,11 +51,12 @@ export const demo = defineCommand({
   },
   async run({ options: { out = "himap-demo.png", threads } }, terminal) {
     const { signal } = terminal;
+    await checkOutput(out, "--out");
     const engine = await load(path.join(packageRoot, "models", "pico-llava"), { signal, ...(threads !== undefined && { threads }) });
     try {
       const { info } = engine;
       const size = `${info.layers} layers, ${info.imageTokens} image tokens, ${countText(info.parameters)} parameters`;
-      await terminal.write(`pico-llava: ${size}; ${info.threads} threads, ${info.simd}\n`);
+      await terminal.write(`pico-llava: ${size}; ${plural(info.threads, "thread")}, ${info.simd}\n`);
       // Untimed: the first prefill touches the weights and the workspace for the first time.
       const warmup = question(pictureOf(scenes[0]!.file), "What is this?");
       for (const pruning of policies) await engine.generate(warmup, { maxTokens: 2, pruning, signal });
@@ -93,7 +94,7 @@ async function askBoth(engine: Engine, file: string, text: string, truth: string
     const rate = tokensPerSecond(result);
     await columns.add(i, "", [
       `image tokens ${stagesText(result, engine.info.layers)}`,
-      `first token ${millisecondsText(firstTokenMs(result))}${rate === undefined ? "" : `, then ${rate.toPrecision(3)} tokens/s`}`,
+      `first token ${millisecondsText(firstTokenMs(result))}${rate === undefined ? "" : `, then ${numberText(rate)} tokens/s`}`,
       prefillText(result),
     ]);
     results.push(result);
@@ -107,7 +108,7 @@ function summary(results: readonly (readonly Result[])[]): string {
     policies.map((_, i) => show(median(results.map((pair) => value(pair[i]!)))));
   const rates = policies.map((_, i) => {
     const sum = (value: (result: Result) => number): number => results.reduce((total, pair) => total + value(pair[i]!), 0);
-    return ((sum(({ usage }) => usage.completionTokens - 1) / sum(({ timings }) => timings.generate)) * 1000).toPrecision(3);
+    return numberText((sum(({ usage }) => usage.completionTokens - 1) / sum(({ timings }) => timings.generate)) * 1000);
   });
   const same = results.filter(([left, right]) => left!.text === right!.text).length;
   return [

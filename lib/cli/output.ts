@@ -1,10 +1,12 @@
 /** What commands write: JSON with typed arrays as arrays, files, and the figures of an answer. */
 
-import { writeFile } from "node:fs/promises";
+import { constants } from "node:fs";
+import { access, stat, writeFile } from "node:fs/promises";
+import path from "node:path";
 
 import { phrase } from "../check.js";
 import { HimapError } from "../errors.cjs";
-import { bytesText, flopsText, millisecondsText, percentText } from "../text.js";
+import { bytesText, flopsText, millisecondsText, numberText, percentText, plural } from "../text.js";
 import type { Result } from "../types.js";
 
 /** One line of JSON. */
@@ -12,14 +14,34 @@ export function jsonText(value: unknown): string {
   return `${JSON.stringify(value, (_, part: unknown) => (ArrayBuffer.isView(part) ? Array.from(part as Uint32Array) : part))}\n`;
 }
 
+/**
+ * Says before the work what `writeOutput` would say behind it. Nothing is opened: a file that is there keeps its bytes, and
+ * none appears, until there is something to write.
+ * @throws HimapError ERR_INVALID_ARG
+ */
+export async function checkOutput(file: string, option: string): Promise<void> {
+  try {
+    const found = await stat(file).catch((cause: NodeJS.ErrnoException) => {
+      if (cause.code !== "ENOENT") throw cause;
+    });
+    if (found?.isDirectory()) throw Object.assign(new Error("a folder"), { code: "EISDIR" });
+    await access(found ? file : path.dirname(file), constants.W_OK);
+  } catch (cause) {
+    throw unwritable(file, option, cause as NodeJS.ErrnoException);
+  }
+}
+
 /** @throws HimapError ERR_INVALID_ARG where the file cannot be written */
 export async function writeOutput(file: string, bytes: Uint8Array, option: string): Promise<void> {
   try {
     await writeFile(file, bytes);
   } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    throw new HimapError("ERR_INVALID_ARG", `${phrase("a file that can be written", option, file)} (${code})`, { cause });
+    throw unwritable(file, option, cause as NodeJS.ErrnoException);
   }
+}
+
+function unwritable(file: string, option: string, cause: NodeJS.ErrnoException): HimapError {
+  return new HimapError("ERR_INVALID_ARG", `${phrase("a file that can be written", option, file)} (${cause.code})`, { cause });
 }
 
 /** Milliseconds from the request to its first token. */
@@ -38,7 +60,7 @@ export function stagesText({ cuts, usage }: Pick<Result, "cuts" | "usage">, laye
   const stages = bounds.slice(1).map((end, i) => ({ depth: end - bounds[i]!, tokens: i === 0 ? usage.imageTokens : cuts[i - 1]!.kept.length }));
   return stages
     .filter(({ depth }) => depth > 0)
-    .map(({ depth, tokens }, i) => `${tokens} in ${depth}${i === 0 ? " layers" : ""}`)
+    .map(({ depth, tokens }, i) => `${tokens} in ${i === 0 ? plural(depth, "layer") : depth}`)
     .join(", ");
 }
 
@@ -57,9 +79,9 @@ export function statisticsText(result: Result, layers: number): string {
   const parts = (["queue", "decode", "vision", "prefill"] as const).filter((part) => timings[part] >= 0.05);
   const image = usage.imageTokens > 0 ? `, image tokens ${stagesText(result, layers)}` : "";
   const before = parts.map((part) => `${part} ${millisecondsText(timings[part])}`).join(", ");
-  const after = rate === undefined ? "" : `, then ${rate.toPrecision(3)} tokens/s`;
+  const after = rate === undefined ? "" : `, then ${numberText(rate)} tokens/s`;
   return [
-    `${usage.promptTokens} tokens in${image}; ${usage.completionTokens} out (${finishReason})`,
+    `${plural(usage.promptTokens, "token")} in${image}; ${usage.completionTokens} out (${finishReason})`,
     `first token ${millisecondsText(firstTokenMs(result))} (${before})${after}`,
     `${prefillText(result)}; KV ${bytesText(kvBytes)}`,
     "",

@@ -1,16 +1,17 @@
 /** `himap run`: one question about one picture. */
 
+import { readPicture } from "../batch/pictures.js";
+import { Faults, phrase } from "../check.js";
 import { limits } from "../defaults.js";
-import { phrase } from "../check.js";
 import { HimapError } from "../errors.cjs";
 import { renderHeatmap } from "../image/heatmap.js";
 import { load } from "../load.js";
 import { conversationOf } from "../prompt/conversation.js";
 import { printable } from "../text.js";
-import type { Engine, GenerateOptions, Message, Result } from "../types.js";
+import type { Engine, GenerateOptions, ImageInput, Message, Result } from "../types.js";
 import { defineCommand, UsageError, type Terminal } from "./command.js";
 import { answerRules, generateOptionsOf, loadOptionsOf, loadRules } from "./options.js";
-import { jsonText, statisticsText, writeOutput } from "./output.js";
+import { checkOutput, jsonText, statisticsText, writeOutput } from "./output.js";
 import { progressBar } from "./progress.js";
 
 const options = {
@@ -32,30 +33,41 @@ export const run = defineCommand({
   options,
   notes: ['For example: himap run ./llava-1.5-7b-hf photo.jpg "What is this?" --pruning himap --heatmap kept.png'],
   async run({ operands: [folder, source, prompt], options: given }, terminal) {
-    if (given.heatmap !== undefined && source === "none") throw new UsageError(phrase("a picture for IMAGE", "--heatmap", source));
+    const { heatmap, logprobs, json, autoOrient = false } = given;
+    const { signal } = terminal;
+    if (heatmap !== undefined && source === "none") throw new UsageError([phrase("a picture for IMAGE", "--heatmap", source)]);
+    if (logprobs !== undefined && !json) throw new UsageError(["expected --json with --logprobs, for only there do they show"]);
     const answering = generateOptionsOf(given);
-    const image = source === "none" ? undefined : source === "-" ? await readInput(terminal.signal) : { path: source! };
+    if (heatmap !== undefined) await checkOutput(heatmap, "--heatmap");
+    const image = await readImage(source!, signal);
 
     const bar = progressBar(terminal, "opening");
-    const engine = await load(folder!, { ...loadOptionsOf(given), signal: terminal.signal, onProgress: bar.update }).finally(() => bar.end());
+    const engine = await load(folder!, { ...loadOptionsOf(given), signal, onProgress: bar.update }).finally(() => bar.end());
     try {
       const result = await answer(engine, conversationOf(prompt!, image ? [image] : [], given.system), {
         ...answering,
-        ...(given.logprobs !== undefined && { logprobs: given.logprobs }),
-        scores: given.heatmap !== undefined,
-        signal: terminal.signal,
-      }, given.json ? undefined : terminal);
-      if (given.heatmap !== undefined) {
-        const { autoOrient = false } = given;
-        await writeOutput(given.heatmap, await renderHeatmap(image!, result, { autoOrient, signal: terminal.signal }), "--heatmap");
-      }
-      if (given.json) await terminal.write(jsonText(result));
+        ...(logprobs !== undefined && { logprobs }),
+        scores: heatmap !== undefined,
+        signal,
+      }, json ? undefined : terminal);
+      // Before the heatmap, so that no failure of it takes the answer along.
+      if (json) await terminal.write(jsonText(result));
       else terminal.note(statisticsText(result, engine.info.layers));
+      if (heatmap !== undefined) await writeOutput(heatmap, await renderHeatmap(image!, result, { autoOrient, signal }), "--heatmap");
     } finally {
       await engine.dispose();
     }
   },
 });
+
+async function readImage(source: string, signal: AbortSignal): Promise<ImageInput | undefined> {
+  if (source === "none") return undefined;
+  if (source === "-") return readInput(signal);
+  const faults = new Faults();
+  const picture = readPicture(source, "IMAGE", ".", faults);
+  if (!picture) throw new UsageError(faults.list);
+  return picture;
+}
 
 /** Answers, and writes the pieces as they come where there is a terminal to write to. */
 async function answer(engine: Engine, messages: Message[], options: GenerateOptions, terminal: Terminal | undefined): Promise<Result> {

@@ -3,12 +3,10 @@
 import { convertCheckpoint, type Conversion } from "../../weights-tools/convert.js";
 import { verifyCheckpoint, type Verification } from "../../weights-tools/verify.js";
 import { HimapError } from "../errors.cjs";
-import { bytesText, countText, millisecondsText } from "../text.js";
+import { bytesText, countText, millisecondsText, plural } from "../text.js";
 import { defineCommand, type Terminal } from "./command.js";
 import { jsonText } from "./output.js";
 import { progressBar } from "./progress.js";
-
-const filesText = ({ length }: readonly unknown[]): string => (length === 1 ? "1 file" : `${length} files`);
 
 export const weightsConvert = defineCommand({
   name: "weights convert",
@@ -37,7 +35,7 @@ export const weightsConvert = defineCommand({
 });
 
 export function formatConversion({ folder, tensors, bytes, files }: Conversion, ms: number): string {
-  return `${folder}: ${tensors} tensors, ${bytesText(bytes)} in ${filesText(files)}, ${millisecondsText(ms)}\n`;
+  return `${folder}: ${tensors} tensors, ${bytesText(bytes)} in ${plural(files.length, "file")}, ${millisecondsText(ms)}\n`;
 }
 
 export const weightsVerify = defineCommand({
@@ -46,7 +44,7 @@ export const weightsVerify = defineCommand({
   operands: { FOLDER: "the checkpoint's folder" },
   options: {
     values: { kind: "flag", help: "read every weight that is used and look for NaN and infinity" },
-    json: { kind: "flag", help: "one JSON object on standard output, with `error` where it failed" },
+    json: { kind: "flag", help: "one JSON object on standard output" },
   },
   async run({ operands: [folder], options: { json, values } }, terminal) {
     const bar = progressBar(terminal, "reading");
@@ -55,7 +53,7 @@ export const weightsVerify = defineCommand({
       const report = await verifyCheckpoint(folder!, options).finally(() => bar.end());
       await terminal.write(json ? jsonText(report) : formatVerification(report));
     } catch (cause) {
-      if (cause instanceof HimapError && !terminal.signal.aborted) await reportFailure(cause, folder!, json, terminal);
+      if (cause instanceof HimapError && !json && !terminal.signal.aborted) noteFaults(cause, terminal);
       throw cause;
     }
   },
@@ -63,11 +61,9 @@ export const weightsVerify = defineCommand({
 
 const shownFaults = 100;
 
-/** What a failure has beyond its message, which is printed where it ends: each fault in a line, or all of it as JSON. */
-async function reportFailure(failure: HimapError, folder: string, json: boolean | undefined, terminal: Terminal): Promise<void> {
-  const { message, faults = [message] } = failure;
-  if (json) return terminal.write(jsonText({ folder, error: { ...failure.toJSON(), faults } }));
-  if (faults.length === 1) return;
+/** What a failure has beyond its message, which is printed where it ends: each fault in a line. */
+function noteFaults({ faults = [] }: HimapError, terminal: Terminal): void {
+  if (faults.length <= 1) return;
   for (const fault of faults.slice(0, shownFaults)) terminal.note(`${fault}\n`);
   if (faults.length > shownFaults) terminal.note(`and ${faults.length - shownFaults} more\n`);
 }
@@ -76,7 +72,7 @@ export function formatVerification({ folder, tensors, parameters, files, values,
   const bytes = bytesText(files.reduce((sum, file) => sum + file.bytes, 0));
   return [
     `${folder}: good`,
-    `  ${tensors} tensors, ${countText(parameters)} parameters, ${bytes} in ${filesText(files)}`,
+    `  ${tensors} tensors, ${countText(parameters)} parameters, ${bytes} in ${plural(files.length, "file")}`,
     values > 0 ? `  ${countText(values)} values, all finite` : "  values were not looked at (--values does)",
     `  fingerprint ${fingerprint}`,
     "",

@@ -75,7 +75,9 @@ test("answers as `generate` gives them, failures of items beside them, and the f
     async (folder) => {
       const { code, out, err } = await himap(["batch", model, ...job, "--max-tokens", "20"], folder);
       assert.is(code, 1, err);
-      assert.match(out, /^results\.jsonl: 6 of 6 items, 3 failed \(--retry-failed runs them again\)\nthis run: 6 items in .* 162 of 288 image tokens kept \(56 %\)\n$/);
+      assert.match(out, /^results\.jsonl: 6 of 6 items, 3 failed \(--retry-failed runs them again\)\n(?:  . ERR_.*\n){2}this run: 6 items in .* 162 of 288 image tokens kept \(56 %\)\n$/);
+      assert.match(out, /\n  2 ERR_INVALID_ARG, the first: .*\n/);
+      assert.match(out, /\n  1 ERR_BAD_IMAGE: missing\.png: .*ENOENT\n/);
       const records = new Map(recordsOf(`${folder}/results.jsonl`).map((record) => [record.id, record]));
       const codes = [...records].filter(([, record]) => !record.ok).map(([id, record]) => [id, record.ok || record.error.code]);
       assert.equal(codes.sort(), [["#5", "ERR_INVALID_ARG"], ["missing", "ERR_BAD_IMAGE"], ["odd", "ERR_INVALID_ARG"]]);
@@ -91,8 +93,9 @@ test("answers as `generate` gives them, failures of items beside them, and the f
       assert.equal(readdirSync(folder).sort(), ["jobs.jsonl", "results.jsonl"]);
 
       const again = await himap(["batch", model, ...job, "--max-tokens", "20", "--json"], folder);
-      const { total, ended, stats } = JSON.parse(again.out) as { total: number; ended: number; stats: { done: number } };
+      const { total, ended, stats, failures } = JSON.parse(again.out) as { total: number; ended: number; stats: { done: number }; failures: { code: string; count: number }[] };
       assert.equal([again.code, total, ended, stats.done], [1, 6, 6, 0]);
+      assert.equal(failures.map(({ code, count }) => [code, count]).sort(), [["ERR_BAD_IMAGE", 1], ["ERR_INVALID_ARG", 2]]);
       const other = await himap(["batch", model, ...job, "--max-tokens", "21"], folder);
       assert.is(other.code, 1);
       assert.match(other.err, /^himap: ERR_INVALID_ARG results\.jsonl was begun otherwise: expected maxTokens 20 but received 21\nhimap: go on with/);
@@ -132,15 +135,10 @@ test("what keeps a run from beginning: one line, exit code 1, and no file", () =
     const cases: [args: string[], expected: RegExp][] = [
       [["--input", "none.jsonl", "--output", "r"], /a file of jobs for --input but received "none\.jsonl" \(ENOENT\)/],
       [["--input", folder, "--output", "r"], /a pipe or directory will not do/],
-      [["--images", "*.png", "--prompt", "x", "--output", "r"], /a folder with pictures, or a pattern that files match, for --images/],
-      [["--input", "jobs.jsonl", "--output", "/no/such/folder/r"], /the journal beside --output .*ENOENT/],
+      [["--images", "*.png", "--prompt", "x", "--output", "r"], /a pattern that files match for --images/],
+      [["--input", "jobs.jsonl", "--output", folder], /a file that can be written for --output .*EISDIR/],
+      [["--input", "jobs.jsonl", "--output", "/no/such/folder/r"], /a file that can be written for --output .*ENOENT/],
       [["--input", "jobs.jsonl", "--output", "jobs.jsonl"], /jobs\.jsonl: expected results of himap batch, or no file, for --output but received another file/],
-      [["--input", "jobs.jsonl", "--output", "r", "--n", "2", "--cache", "redecide"], /expected 1, as cache: "redecide" decides for one answer, for n but received 2/],
-      [["--input", "jobs.jsonl", "--output", "r", "--kv-bytes", "1"], /at least \d+ .* for memory\.kvBytes but received 1/],
-      [["--input", "jobs.jsonl", "--output", "r", "--embedding-bytes", "-1", "--max-batch", "0"], /2 faults: .*memory\.embeddingBytes.*maxBatch/],
-      [["--input", "jobs.jsonl", "--output", "r", "--top-p", "7"], /number from 0 to 1 for topP but received 7/],
-      [["--input", "jobs.jsonl", "--output", "r", "--pruning", "hi"], /"himap".*for pruning but received "hi"/],
-      [["--input", "jobs.jsonl", "--output", "r", "--max-in-flight", "0"], /for maxInFlight but received 0/],
     ];
     for (const [args, expected] of cases) {
       const { code, out, err } = await himap(["batch", model, ...args], folder);
@@ -154,8 +152,8 @@ test("what keeps a run from beginning: one line, exit code 1, and no file", () =
     assert.equal([none.code, none.out.split("\n")[0]], [0, "r2: 0 of 0 items"]);
   }));
 
-test("a command line that cannot be understood: exit code 2", () =>
-  inFolder([], async (folder) => {
+test("a command line that is not as its help says: exit code 2, nothing is run and nothing written", () =>
+  inFolder([{ prompt: "x" }], async (folder) => {
     const cases: [args: string[], expected: RegExp][] = [
       [["--input", "a"], /expected a file for --output/],
       [["--output", "r"], /either --input or --images/],
@@ -166,11 +164,18 @@ test("a command line that cannot be understood: exit code 2", () =>
       [["--input", "a", "--output", "r", "--shard", "0/2"], /for --shard/],
       [["--input", "a", "--output", "r", "--max-crashes", "0"], /at least 1, or off, for --max-crashes but received "0"/],
       [["--input", "a", "--output", "r", "--pruning", "[x"], /JSON for --pruning/],
+      [["--input", "jobs.jsonl", "--output", "r", "--n", "2", "--cache", "redecide"], /expected 1, as cache: "redecide" decides for one answer, for --n but received 2/],
+      [["--input", "jobs.jsonl", "--output", "r", "--kv-bytes", "1"], /at least \d+ .* for --kv-bytes but received 1/],
+      [["--input", "jobs.jsonl", "--output", "r", "--embedding-bytes", "-1", "--max-batch", "0"], / for --embedding-bytes .*\n.* for --max-batch/],
+      [["--input", "jobs.jsonl", "--output", "r", "--top-p", "7"], /number from 0 to 1 for --top-p but received 7/],
+      [["--input", "jobs.jsonl", "--output", "r", "--pruning", "hi"], /"himap".*for --pruning but received "hi"/],
+      [["--input", "jobs.jsonl", "--output", "r", "--max-in-flight", "0"], /for --max-in-flight but received 0/],
     ];
     for (const [args, expected] of cases) {
       const { code, err } = await himap(["batch", model, ...args], folder);
       assert.is(code, 2, args.join(" "));
       assert.match(err, expected);
+      assert.equal(readdirSync(folder), ["jobs.jsonl"]);
     }
   }));
 

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -79,6 +79,11 @@ test("run: a picture from standard input is the same picture", async () => {
   assert.equal((JSON.parse(piped.out) as { tokens: number[] }).tokens, (JSON.parse(file.out) as { tokens: number[] }).tokens);
 });
 
+test("run: a picture may be a file: URL", async () => {
+  const { code, err } = await himap(["run", model, pathToFileURL(picture).href, "x", "--max-tokens", "1"]);
+  assert.is(code, 0, err);
+});
+
 test("run: text only, with a system message and a stop text", async () => {
   const { code, out, err } = await himap(["run", model, "none", "Hello", "--system", "Be brief.", "--stop", "zzz", "--max-tokens", "2", "--logprobs", "2", "--json"]);
   assert.is(code, 0, err);
@@ -93,11 +98,7 @@ test("failures: one line with the code, exit code 1, nothing on standard output"
     [["run", model, "/no/such/picture.png", "x"], /^himap: ERR_BAD_IMAGE picture\.png: .*ENOENT/],
     [["run", model, "broken.png", "x"], /^himap: ERR_\w+ .*image/],
     [["run", model, "-", "x"], /^himap: ERR_\w+ .*image/],
-    [["run", model, picture, "x", "--top-p", "7"], /^himap: ERR_INVALID_ARG .*number from 0 to 1 for topP but received 7/],
-    [["run", model, picture, "x", "--pruning", "hi"], /^himap: ERR_INVALID_ARG .*"himap".*for pruning but received "hi"/],
-    [["run", model, picture, "x", "--device", "abacus"], /^himap: ERR_INVALID_ARG .*device but received "abacus"/],
     [["inspect", "/no/such/folder"], /^himap: ERR_INVALID_ARG /],
-    [["inspect", model, "--kv-type", "f8"], /^himap: ERR_INVALID_ARG .*kvType/],
   ];
   for (const [args, expected] of cases) {
     const { code, out, err } = await himap(args, { input: new Uint8Array() });
@@ -111,21 +112,85 @@ test("failures: one line with the code, exit code 1, nothing on standard output"
   assert.match(err, /\n {4}at /);
 });
 
-test("a heatmap that cannot be written fails, naming the option", async () => {
-  const { code, err } = await himap(["run", model, picture, "x", "--max-tokens", "1", "--heatmap", "/no/such/folder/a.png"]);
-  assert.is(code, 1);
-  assert.match(err, /himap: ERR_INVALID_ARG expected a file that can be written for --heatmap/);
+test("an output that cannot be written fails before the model is opened, naming the option", async () => {
+  for (const args of [["run", "/no/such/model", picture, "x", "--heatmap", "/no/such/folder/a.png"], ["demo", "--out", "/no/such/folder/a.png"]]) {
+    const { code, out, err } = await himap(args);
+    assert.equal([code, out], [1, ""]);
+    assert.match(err, /^himap: ERR_INVALID_ARG expected a file that can be written for --(heatmap|out) but received .* \(ENOENT\)\n$/);
+  }
+});
+
+test("a file that is there is kept where there is nothing to write", async () => {
+  writeFileSync(path.join(folder, "old.png"), "old");
+  assert.is((await himap(["run", model, "/no/such/picture.png", "x", "--heatmap", "old.png"])).code, 1);
+  assert.is(readFileSync(path.join(folder, "old.png"), "utf8"), "old");
+});
+
+test("a heatmap that fails after all does not take the answer along, which remains the one object", async () => {
+  const args = ["run", model, picture, "x", "--max-tokens", "1", "--heatmap", "/dev/full"];
+  const [plain, json] = [await himap(args), await himap([...args, "--json"])];
+  for (const { code, err } of [plain, json]) {
+    assert.is(code, 1);
+    assert.match(err, /himap: ERR_INVALID_ARG expected a file that can be written for --heatmap but received "\/dev\/full" \(ENOSPC\)\n$/);
+  }
+  assert.is(plain.out, `${(JSON.parse(json.out) as { text: string }).text}\n`);
+});
+
+test("--json: a failure is one object on standard output, with what had been answered; its text stays on standard error", async () => {
+  const late = await himap(["run", model, "none", "Hello", "--min-tokens", "3000", "--max-tokens", "3000", "--timeout-ms", "400", "--json"]);
+  assert.is(late.code, 1);
+  assert.match(late.err, /^himap: ERR_TIMEOUT .* took longer than its 400 ms\n$/);
+  const { code, retryable, partial } = (JSON.parse(late.out) as { error: { code: string; retryable: boolean; partial: { tokens: number[] } } }).error;
+  assert.equal([code, retryable], ["ERR_TIMEOUT", true]);
+  assert.ok(partial.tokens.length > 0 && partial.tokens.length < 3000);
+  const cases: [args: string[], exitCode: number, code: string][] = [
+    [["inspect", "/no/such/folder"], 1, "ERR_INVALID_ARG"],
+    [["weights", "verify", folder], 1, "ERR_BAD_CHECKPOINT"],
+    [["run", model, "/no/such/picture.png", "x"], 1, "ERR_BAD_IMAGE"],
+    [["run", model, picture, "x", "--top-p", "7"], 2, "ERR_INVALID_ARG"],
+    [["run", model, "--jsn"], 2, "ERR_INVALID_ARG"],
+  ];
+  for (const [args, exitCode, expected] of cases) {
+    const failed = await himap([...args, "--json"]);
+    const { error } = JSON.parse(failed.out) as { error: { code: string; message: string } };
+    assert.equal([failed.code, error.code], [exitCode, expected], args.join(" "));
+    assert.ok(failed.err.includes(error.message), failed.err);
+  }
+  // Behind `--` it is a prompt.
+  assert.is((await himap(["run", model, "/no/such/picture.png", "--", "--json"])).out, "");
+});
+
+test("a prompt may begin with a dash", async () => {
+  for (const args of [["- What is this?"], ["-h is what?"], ["--", "-5"]]) {
+    const { code, out, err } = await himap(["run", model, picture, "--max-tokens", "1", ...args]);
+    assert.is(code, 0, err);
+    assert.not.match(out, /himap run MODEL/);
+  }
 });
 
 test("a command line that cannot be understood: exit code 2, and where to find help", async () => {
   const cases: [args: string[], expected: RegExp][] = [
-    [["rum"], /expected one of run, batch, demo, .* but received "rum"/],
+    [["rum"], /expected one of run, batch, demo, .* but received "rum" \(did you mean "run"\?\)/],
+    [["help", "runn"], /did you mean "run"\?/],
+    [["weigths", "verify"], /did you mean "weights"\?/],
+    [["weights", "verfy", "x"], /expected one of weights convert, weights verify for .* "weights verfy" \(did you mean "weights verify"\?\)/],
+    [["abacus"], /but received "abacus"\n/],
     [["run", model], /expected MODEL IMAGE PROMPT/],
-    [["run", model, picture, "x", "--jsn"], /did you mean "json"\?/],
+    [["run", model, picture, "x", "--jsn"], /received "--jsn" \(did you mean "--json"\?\)/],
+    [["run", model, picture, "-what"], /expected a known option for himap run but received "-what"\n/],
     [["run", model, picture, "x", "--max-tokens", "many"], /expected a number for --max-tokens but received "many"/],
     [["run", model, picture, "x", "--pruning", "[nonsense"], /expected JSON for --pruning/],
     [["run", model, "none", "x", "--heatmap", "a.png"], /expected a picture for IMAGE for --heatmap but received "none"/],
     [["doctor", "me"], /expected no operands/],
+    [["run", model, picture, "x", "--logprobs", "3"], /expected --json with --logprobs/],
+    [["run", model, "https://example.org/a.png", "x"], /expected the path of a picture for IMAGE but received "https:.*" \(nothing is fetched\)/],
+    [["run", model, picture, "x", "--top-p", "7"], /^himap: expected a number from 0 to 1 for --top-p but received 7/],
+    [["run", model, picture, "x", "--max-tokens", "-5"], /^himap: expected an integer .* for --max-tokens but received -5/],
+    [["run", model, picture, "x", "--pruning", "hi"], /^himap: expected .*"himap".* for --pruning but received "hi"/],
+    [["run", model, picture, "x", "--cache", "hi"], /^himap: expected .* for --cache but received "hi"/],
+    [["run", model, picture, "x", "--device", "abacus"], /^himap: expected .* for --device but received "abacus"/],
+    [["run", model, picture, "x", "--kv-type", "f8", "--threads", "0"], /^himap: expected .* for --kv-type .*\nhimap: expected .* for --threads but received 0/],
+    [["inspect", model, "--kv-type", "f8"], /^himap: expected .* for --kv-type/],
   ];
   for (const [args, expected] of cases) {
     const { code, out, err } = await himap(args);
@@ -134,9 +199,11 @@ test("a command line that cannot be understood: exit code 2, and where to find h
     assert.match(err, /himap: try himap --help/);
     assert.is(out, "");
   }
-  const bare = await himap([]);
-  assert.is(bare.code, 2);
-  assert.match(bare.err, /himap run/);
+  for (const [args, listed] of [[[], /himap run/], [["weights"], /himap weights convert .*\n +himap weights verify/]] as const) {
+    const bare = await himap([...args]);
+    assert.equal([bare.code, bare.out], [2, ""]);
+    assert.match(bare.err, listed);
+  }
 });
 
 test("help and version on standard output, exit code 0", async () => {
@@ -150,6 +217,13 @@ test("help and version on standard output, exit code 0", async () => {
     assert.is(code, 0, err);
     assert.match(out, /himap run MODEL IMAGE PROMPT/);
   }
+  for (const args of [["weights", "--help"], ["weights", "-h"], ["help", "weights"]]) {
+    const { code, out, err } = await himap(args);
+    assert.is(code, 0, err);
+    assert.match(out, /himap weights convert .*\n +himap weights verify/);
+    assert.not.match(out, /himap run/);
+  }
+  assert.match((await himap(["help", "weights", "verify"])).out, /^himap weights verify FOLDER/);
   assert.is((await himap(["--version"])).out, `${packageVersion}\n`);
 });
 

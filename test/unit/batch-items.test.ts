@@ -205,13 +205,18 @@ test("pictures of a folder, or of a pattern, in order", () =>
     assert.equal(await ids(`${folder}/**/*.{webp,tiff}`), ["sub/c.webp", "sub/e.tiff"]);
     assert.equal(await ids(`${folder}/sub/[cd].*`), ["c.webp"]);
     assert.equal(await ids(`${folder}/b.png`), ["b.png"]);
-    for (const none of [`${folder}/none`, `${folder}/*.gif`, `${folder}/none/*.png`, `${folder}/[b-a].png`]) {
-      try {
-        await ids(none);
-        throw new Error(`expected a failure for ${none}`);
-      } catch (error) {
-        assert.instance(error, HimapError, none);
-      }
+    mkdirSync(`${folder}/sub/empty`);
+    const cases: [where: string, expected: RegExp][] = [
+      ["none", /a folder, a file or a pattern for --images .*none" \(ENOENT\)$/],
+      ["*.gif", /a pattern that files match for --images .*\*\.gif" \(no match among 8 files below /],
+      ["none/*.png", /folders that can be read for --images .*none" \(ENOENT\)$/],
+      ["sub/empty", /a folder with pictures for --images .* \(no file below it ends in \.jpg, \.jpeg, \.png or \.webp\)$/],
+      ["[b-a].png", /a pattern for --images/],
+    ];
+    for (const [where, expected] of cases) {
+      const error: unknown = await ids(`${folder}/${where}`).catch((cause: unknown) => cause);
+      assert.instance(error, HimapError, where);
+      assert.match((error as HimapError).message, expected);
     }
     const [item] = [...pictureItems(await listPictures(`${folder}/b.png`), "What?", defaults)];
     assert.equal([item!.id, item!.index], ["b.png", 0]);

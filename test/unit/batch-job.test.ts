@@ -132,6 +132,8 @@ test("a job: every item has its record, nothing else is left", () =>
     const end = await work(input, output, { onProgress: (step) => progress.push(step) });
     assert.equal([end.total, end.ended, end.failed, end.strangers, end.suspects], [4, 4, 2, 0, 0]);
     assert.equal([end.stats.done, end.stats.failed, end.stats.keptImageTokens], [2, 2, 36]);
+    const counts = ({ failures }: JobEnd): string[] => failures.map(({ code, count }) => `${count} ${code}`).sort();
+    assert.equal(counts(end), ["1 ERR_BAD_IMAGE", "1 ERR_INVALID_ARG"]);
     assert.equal(stateOf(output), { i0: "eno", i1: "ERR_BAD_IMAGE", i2: "eerht", "#4": "ERR_INVALID_ARG" });
     assert.is(readFileSync(output, "utf8").split("\n")[0], '{"himap":"batch","format":1,"fingerprint":"f1","settings":{"pruning":"himap","maxTokens":8}}');
     const [first] = recordsOf(output).filter(({ id }) => id === "i0");
@@ -140,7 +142,8 @@ test("a job: every item has its record, nothing else is left", () =>
     assert.equal(progress.map(({ ended }) => ended).slice(0, 1).concat(progress.at(-1)!.ended), [0, 4]);
     // Once more: there is nothing to do.
     const engine = new FakeGenerator();
-    assert.is((await work(input, output, { engine })).ended, 4);
+    const again = await work(input, output, { engine });
+    assert.equal([again.ended, counts(again)], [4, counts(end)]);
     assert.is(engine.started, 0);
   }));
 
@@ -158,7 +161,7 @@ test("--retry-failed forgets failures and nothing else", () =>
     assert.match((await refusal(work(input, output))).hint!, "--retry-failed");
     const engine = new FakeGenerator();
     const end = await work(input, output, { engine, retryFailed: true });
-    assert.equal([engine.texts, end.failed, end.ended], [["two"], 0, 3]);
+    assert.equal([engine.texts, end.failed, end.failures, end.ended], [["two"], 0, [], 3]);
     assert.equal(stateOf(output), { i0: "eno", i1: "owt", i2: "eerht" });
     for (const line of kept) assert.ok(readFileSync(output, "utf8").includes(line));
     assert.not(existsSync(`${output}.new`));
@@ -266,6 +269,7 @@ test("files that are none of ours are not touched", () =>
       ['{"himap":"batch"}\n', /another file/],
       ['{"himap":"batch","format":2,"fingerprint":"f1","settings":{}}\n', /another file/],
       [`${first}my notes\n`, /expected an item's record in line 2 but received something else/],
+      [`${first}{"id":1,"job":"a","ok":false}\n`, /expected an item's record in line 2 but received something else/],
       [`${first}{"id":1,"job":"a","ok":true}\n{"id":"1","job":"a","ok":true}\n`, /in line 3 but received a second one of item "1"/],
     ];
     for (const [content, expected] of cases) {

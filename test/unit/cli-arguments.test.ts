@@ -20,13 +20,13 @@ const sample = defineCommand({
 
 const read = (...argv: string[]): Arguments<typeof sample.options> | undefined => readArguments(sample, argv);
 
-/** The message of the UsageError that is thrown. */
+/** The faults of the UsageError that is thrown, one in a line. */
 function fault(work: () => unknown): string {
   try {
     work();
   } catch (error) {
     assert.instance(error, UsageError);
-    return (error as Error).message;
+    return (error as UsageError).faults!.join("\n");
   }
   throw new Error("expected a UsageError but nothing was thrown");
 }
@@ -53,13 +53,25 @@ test("options of load that are named alike, and those of its memory", () => {
   assert.equal(loadOptionsOf({ embeddingBytes: 0 }), { memory: { embeddingBytes: 0 } });
 });
 
+test("a single dash: -h is help, what has a space is an operand, all else is an unknown option as it was typed", () => {
+  for (const prompt of ["- What colour?", "-what is\nit", "-h me", "-5 or 5?", "-"]) {
+    assert.equal(read("a", prompt)!.operands, ["a", prompt]);
+  }
+  for (const [item, received] of [["-what", "-what"], ["-5", "-5"], ["-jh", "-jh"], ["-x=h", "-x"]] as const) {
+    assert.match(fault(() => read("a", item)), new RegExp(`a known option for himap weights try but received "${received}"$`));
+    assert.equal(read("a", "--", item)!.operands, ["a", item]);
+  }
+  assert.match(fault(() => read("a", "b", "-max-tokens", "5")), /received "-max-tokens" \(did you mean "--max-tokens"\?\)/);
+  assert.equal(read("a", "b", "--stop", "-h")!.options, { stop: ["-h"] });
+});
+
 test("the later of two values counts", () => {
   assert.is(read("a", "b", "--heatmap", "1.png", "--heatmap", "2.png")!.options.heatmap, "2.png");
 });
 
 test("what cannot be understood is said, with what came and what was likely meant", () => {
-  assert.match(fault(() => read("a", "b", "--max-token", "5")), /expected a known option for himap weights try but received "max-token" \(did you mean "max-tokens"\?\)/);
-  assert.match(fault(() => read("a", "b", "-j")), /expected a known option .* but received "j"/);
+  assert.match(fault(() => read("a", "b", "--max-token", "5")), /expected a known option for himap weights try but received "--max-token" \(did you mean "--max-tokens"\?\)/);
+  assert.match(fault(() => read("a", "b", "-j")), /expected a known option .* but received "-j"$/);
   assert.match(fault(() => read("a", "b", "--heatmap")), /expected FILE for --heatmap but received nothing/);
   assert.match(fault(() => read("a", "b", "--heatmap", "--json")), /expected FILE for --heatmap but received "--json"/);
   assert.match(fault(() => read("a", "b", "--json=yes")), /expected no value for --json but received "yes"/);
@@ -77,7 +89,7 @@ test("help wins over what is missing, and says everything", () => {
   assert.is(read("--help"), undefined);
   assert.is(read("-h", "a"), undefined);
   const help = commandHelp(sample as never);
-  for (const word of ["himap weights try FROM TO [options]", "--max-tokens N", "where to end", "--debug"]) assert.ok(help.includes(word), word);
+  for (const word of ["himap weights try FROM TO [options]", "--max-tokens N", "where to end", "--debug", "ends the options"]) assert.ok(help.includes(word), word);
   assert.ok(help.split("\n").every((line) => line.length <= 100));
 });
 

@@ -11,7 +11,8 @@ const stats = {
   done: 40, failed: 2, inFlight: 4, unread: 0, promptTokens: 6000, completionTokens: 400, imageTokens: 5760, keptImageTokens: 720,
   elapsedMs: 5000, requestsPerSecond: 8.4, completionTokensPerSecond: 80,
 };
-const end: JobEnd = { total: 3000, ended: 120, failed: 2, stats, strangers: 0, suspects: 0 };
+const failures: JobEnd["failures"] = [{ code: "ERR_BAD_IMAGE", count: 2, message: "a\x1b.png: no image" }, { code: "ERR_TIMEOUT", count: 1, message: "late" }];
+const end: JobEnd = { total: 3000, ended: 120, failed: 2, stats, failures: [], strangers: 0, suspects: 0 };
 const nothing = { ...stats, done: 0, failed: 0, imageTokens: 0, keptImageTokens: 0, requestsPerSecond: 0 };
 
 test("lengths of time as people say them", () => {
@@ -32,6 +33,19 @@ test("what a job came to", () => {
   assert.is(
     summaryText({ ...end, failed: 0, strangers: 3, stats: nothing }, "r.jsonl"),
     "r.jsonl: 120 of 3000 items\nthis run: there was nothing to do\nr.jsonl also holds 3 results of items that the input does not have\n",
+  );
+});
+
+test("why items failed: how many with each code, and what the first of them said", () => {
+  const lines = summaryText({ ...end, failures }, "r.jsonl").split("\n").slice(1, -2);
+  assert.equal(lines, ["  2 ERR_BAD_IMAGE, the first: a\ufffd.png: no image", "  1 ERR_TIMEOUT: late"]);
+});
+
+test("one of a thing, and more than a thousand a second", () => {
+  const one = { ...stats, done: 1, failed: 0, completionTokens: 1, imageTokens: 0, elapsedMs: 0.5, requestsPerSecond: 1720.4, completionTokensPerSecond: 1634 };
+  assert.is(
+    summaryText({ ...end, total: 1, ended: 1, failed: 0, strangers: 1, stats: one }, "r"),
+    "r: 1 of 1 item\nthis run: 1 item in 0.50 ms, 1,720/s, 1,630 tokens/s, 1 token out\nr also holds 1 result of items that the input does not have\n",
   );
 });
 

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 
@@ -8,9 +8,9 @@ import * as assert from "uvu/assert";
 import { Columns, layOut } from "../../lib/cli/columns.js";
 import type { Terminal } from "../../lib/cli/command.js";
 import { formatDoctor } from "../../lib/cli/doctor.js";
-import { firstTokenMs, jsonText, median, stagesText, statisticsText, tokensPerSecond, writeOutput } from "../../lib/cli/output.js";
+import { checkOutput, firstTokenMs, jsonText, median, stagesText, statisticsText, tokensPerSecond, writeOutput } from "../../lib/cli/output.js";
 import { progressBar } from "../../lib/cli/progress.js";
-import { bytesText, flopsText, millisecondsText, percentText, printable, wrap } from "../../lib/text.js";
+import { bytesText, flopsText, millisecondsText, numberText, percentText, plural, printable, wrap } from "../../lib/text.js";
 import type { DoctorReport, Result } from "../../lib/types.js";
 
 const result: Result = {
@@ -44,11 +44,13 @@ function fakeTerminal(output: boolean, columns = 60): Terminal & { text: string;
 }
 
 test("numbers in three figures", () => {
+  assert.equal([0, 8.4, 999.4, 999.6, 1634, 1_234_567].map(numberText), ["0.00", "8.40", "999", "1,000", "1,630", "1,230,000"]);
+  assert.equal([0, 1, 2].map((count) => plural(count, "item")), ["0 items", "1 item", "2 items"]);
   assert.equal([0, 999, 1000, 999_499, 999_500, 14.1e9].map(bytesText), ["0 bytes", "999 bytes", "1.00 kB", "999 kB", "1.00 MB", "14.1 GB"]);
-  assert.equal([0, 0.04, 0.5, 1, 14.06, 99.9, 99.96, 999.4, 999.6, 60_000].map(millisecondsText), [
-    "0.0 ms", "0.040 ms", "0.50 ms", "1.00 ms", "14.1 ms", "99.9 ms", "100 ms", "999 ms", "1.00 s", "60.0 s",
+  assert.equal([0, 0.04, 0.5, 1, 14.06, 99.9, 99.96, 999.4, 999.6, 60_000, 1_234_000].map(millisecondsText), [
+    "0.0 ms", "0.040 ms", "0.50 ms", "1.00 ms", "14.1 ms", "99.9 ms", "100 ms", "999 ms", "1.00 s", "60.0 s", "1,230 s",
   ]);
-  assert.equal([61.9e6, 999.4e6, 999.6e6, 1.48e12].map(flopsText), ["61.9 MFLOP", "999 MFLOP", "1.00 GFLOP", "1.48 TFLOP"]);
+  assert.equal([61.9e6, 999.4e6, 999.6e6, 1.48e12, 5.12e15].map(flopsText), ["61.9 MFLOP", "999 MFLOP", "1.00 GFLOP", "1.48 TFLOP", "5,120 TFLOP"]);
   assert.equal([0, 0.003, 0.0994, 0.35, 1].map(percentText), ["0 %", "0.3 %", "9.9 %", "35 %", "100 %"]);
 });
 
@@ -73,6 +75,7 @@ test("figures of an answer", () => {
   assert.is(stagesText(result, 16), "144 in 2 layers, 72 in 6, 18 in 8");
   assert.is(stagesText({ ...result, cuts: [] }, 16), "144 in 16 layers");
   assert.is(stagesText({ ...result, cuts: [{ before: 0, kept: new Uint32Array(5) }] }, 4), "5 in 4 layers");
+  assert.is(stagesText({ ...result, cuts: [{ before: 1, kept: new Uint32Array(5) }] }, 4), "144 in 1 layer, 5 in 3");
   assert.is(firstTokenMs(result), 14.01);
   assert.is(tokensPerSecond(result), 500);
   assert.is(tokensPerSecond({ ...result, usage: { ...result.usage, completionTokens: 1 } }), undefined);
@@ -94,6 +97,20 @@ test("a file that cannot be written is a HimapError that names the option", asyn
   rmSync(folder, { recursive: true });
   assert.is(error!.code, "ERR_INVALID_ARG");
   assert.match(error!.message, /expected a file that can be written for --heatmap but received .* \(ENOENT\)/);
+});
+
+test("an output is tested without a trace: what is there stays, what is not does not appear", async () => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "himap-cli-"));
+  const [there, missing] = [path.join(folder, "there"), path.join(folder, "missing")];
+  await writeOutput(there, Uint8Array.of(7), "--out");
+  await checkOutput(there, "--out");
+  await checkOutput(missing, "--out");
+  assert.equal([[...readFileSync(there)], existsSync(missing)], [[7], false]);
+  for (const [file, code] of [[folder, "EISDIR"], [path.join(missing, "a"), "ENOENT"], [path.join(there, "a"), "ENOTDIR"]] as const) {
+    const error = await checkOutput(file, "--out").catch((thrown: unknown) => thrown as { message: string });
+    assert.match(error!.message, new RegExp(`expected a file that can be written for --out but received .* \\(${code}\\)$`));
+  }
+  rmSync(folder, { recursive: true });
 });
 
 test("the bar waits, draws at most every so often, and leaves nothing behind", () => {
