@@ -54,8 +54,8 @@ test("for people: a line for each fault, the cure, and where help is", () => {
 test("for programs: one object, with what had been answered", () => {
   const partial = { text: "a", tokens: Uint32Array.of(7) };
   const { error } = JSON.parse(failureJson(new HimapError("ERR_TIMEOUT", "late", { partial: partial as never }))) as { error: object };
-  assert.equal(error, { code: "ERR_TIMEOUT", message: "late", retryable: true, partial: { text: "a", tokens: [7] } });
-  assert.is(failureJson(new UsageError(["one"])), '{"error":{"code":"ERR_INVALID_ARG","message":"one","retryable":false,"faults":["one"]}}\n');
+  assert.equal(error, { name: "HimapError", code: "ERR_TIMEOUT", message: "late", retryable: true, partial: { text: "a", tokens: [7] } });
+  assert.is(failureJson(new UsageError(["one"])), '{"error":{"name":"HimapError","code":"ERR_INVALID_ARG","message":"one","retryable":false,"faults":["one"]}}\n');
   assert.is(failureJson(new TypeError("odd")), '{"error":{"code":"ERR_INTERNAL","message":"odd","retryable":false}}\n');
 });
 
