@@ -60,7 +60,7 @@ const badMessages: [name: string, messages: unknown, says: RegExp][] = [
   ["no parts", user([]), /at least one part/],
   ["a part that is a string", user(["x"]), /an object for messages\[0\].content\[0\]/],
   ["a part of no type", user([{ text: "x" }]), /content\[0\].type/],
-  ["a part of another type", user([{ type: "image_url", image_url: "x" }]), /one of "text", "image"/],
+  ["a part of another type", user([{ type: "image_url", image_url: "x" }]), /"image_url" \(here "image"\).*one of "text", "image"/],
   ["text that is a number", user([{ type: "text", text: 3 }]), /a string for messages\[0\].content\[0\].text/],
   ["an image in a text part", user([{ type: "text", text: "", image: new Uint8Array(1) }]), /no image in a text part/],
   ["text in an image part", user([{ ...image, text: "x" }]), /no text in an image part/],
@@ -94,7 +94,14 @@ const badOptions: [options: unknown, says: RegExp][] = [
   [{ topp: 3 }, /did you mean "topP"/],
   [{ best_of: 3 }, /known option for options but received "best_of"$/],
   [{ __proto__: null, best: 2 }, /"best"/],
-  [{ maxTokens: 0 }, /from 1 to 9007199254740991 for maxTokens but received 0/],
+  [{ maxTokens: 0 }, /an integer of at least 1 for maxTokens but received 0/],
+  [{ seed: 2 ** 53 }, /from 0 to 9007199254740991 for seed but received 9007199254740992/],
+  [{ max_new_tokens: 3 }, /"max_new_tokens" \(here "maxTokens"\)/],
+  [{ maxNewTokens: 3 }, /"maxNewTokens" \(here "maxTokens"\)/],
+  [{ do_sample: true }, /\(here "temperature": 0, the default, is greedy\)/],
+  [{ top_p: 1 }, /did you mean "topP"/],
+  [{ repeat_penalty: 1 }, /here "repetitionPenalty"/],
+  [{ device_map: "auto" }, /received "device_map"$/],
   [{ maxTokens: "3" }, /received "3"/],
   [{ maxTokens: 1.5 }, /an integer/],
   [{ maxTokens: NaN }, /received NaN/],
@@ -269,7 +276,11 @@ test("load", () => {
   const request = checkLoad("folder", { logger() { throw new Error("logger"); } });
   request.logger("info", "x");
   assert.equal([request.kvType, request.threads, request.weights, request.template, request.kvBytes, request.maxPixels], ["auto", 0, "map", "auto", "auto", 64_000_000]);
-  assert.is(faults(() => checkLoad("a\0b", {})).length, 1);
+  for (const folder of ["a\0b", "", 3, undefined, new URL("https://huggingface.co/a/b"), new URL("file://elsewhere/b")]) {
+    assert.match(faults(() => checkLoad(folder, {})).join("; "), /^expected the path of a checkpoint folder, or its file: URL, for folder but received [^;]*$/);
+  }
+  assert.is(checkLoad(new URL("file:///a%20b"), {}).folder, "/a b");
+  assert.match(faults(() => checkLoad("a", { device_map: "auto" })).join(), /here "device"/);
 });
 
 test("a value is described in few words, whatever it is", () => {
