@@ -112,7 +112,12 @@ test("log-probabilities, penalties and bias reach the candidates", async () => {
   await engine.generate("hi", { maxTokens: 3, repetitionPenalty: 1.5 });
   const adjusted = native.log.map(({ sequences }) => sequences[0]!.adjust!.tokens.length);
   assert.ok(adjusted[0]! > 0 && adjusted[2]! >= adjusted[0]!);
-  await failure(engine.generate("hi", { logitBias: Object.fromEntries(Array.from({ length: 448 }, (_, id) => [id, -Infinity])) }), "ERR_INVALID_ARG");
+  const ids = Array.from({ length: 448 }, (_, id) => id);
+  const logitBias = Object.fromEntries(ids.map((id) => [id, -Infinity]));
+  const forbidden = async (options: GenerateOptions): Promise<string> => (await failure(engine.generate("hi", options), "ERR_INVALID_ARG")).message;
+  assert.match(await forbidden({ logitBias }), "allowed token for logitBias but");
+  assert.match(await forbidden({ minTokens: 2, stopTokenIds: ids }), "allowed token for stopTokenIds before minTokens but");
+  assert.match(await forbidden({ logitBias, minTokens: 2 }), "for stopTokenIds before minTokens and logitBias but");
   await engine.dispose();
 });
 
@@ -142,6 +147,7 @@ test("a request larger than the pool is refused, and a smaller one runs", async 
   assert.is((await engine.generate("hi", { maxTokens: 60 })).tokens.length > 0, true);
   await engine.dispose();
   await failure(open({}, { memory: { kvBytes: pageBytes } }), "ERR_INVALID_ARG");
+  assert.match((await failure(open({}, { memory: { kvBytes: 2 ** 47 } }), "ERR_INVALID_ARG")).message, /load: expected at most \d+ \(1073741824 pages\) for memory\.kvBytes/);
 });
 
 test("a broken picture fails its own request only", async () => {
