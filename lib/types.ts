@@ -4,14 +4,15 @@ import type { HimapError } from "./errors.cjs";
 import type { EngineStats } from "./stats/types.js";
 
 /**
- * A picture: encoded bytes (JPEG, PNG, WebP) in any of the usual forms, a file by path or `file:` URL, raw pixels
- * ([height, width, channels], 8 bits), or the embedding of an earlier `encodeImage`. A bare string is refused, so that
- * a client's text never reads a local file.
+ * A picture: encoded bytes (JPEG, PNG, WebP) in any of the usual forms (an ArrayBuffer is what `fetch` gives), a file by
+ * path or `file:` URL, raw pixels ([height, width, channels], 8 bits), or the embedding of an earlier `encodeImage`. A bare
+ * string is refused, so that a client's text never reads a local file.
  */
 export type ImageInput =
   | { path: string }
   | URL
   | Uint8Array
+  | ArrayBuffer
   | Blob
   | ReadableStream<Uint8Array>
   | RawImage

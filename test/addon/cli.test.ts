@@ -90,7 +90,7 @@ test("failures: one line with the code, exit code 1, nothing on standard output"
   const cases: [args: string[], expected: RegExp][] = [
     [["run", "/no/such/folder", picture, "x"], /^himap: ERR_INVALID_ARG .*\/no\/such\/folder.*ENOENT/],
     [["run", folder, picture, "x"], /^himap: ERR_\w+ .*config\.json/],
-    [["run", model, "/no/such/picture.png", "x"], /^himap: ERR_BAD_IMAGE picture\.png: .*ENOENT/],
+    [["run", model, "/no/such/picture.png", "x"], /^himap: ERR_BAD_IMAGE .*image: picture\.png: .*ENOENT/],
     [["run", model, "broken.png", "x"], /^himap: ERR_\w+ .*image/],
     [["run", model, "-", "x"], /^himap: ERR_\w+ .*image/],
     [["run", model, picture, "x", "--top-p", "7"], /^himap: ERR_INVALID_ARG .*number from 0 to 1 for topP but received 7/],

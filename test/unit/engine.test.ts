@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -7,7 +7,7 @@ import * as assert from "uvu/assert";
 import { HimapError, type ErrorCode } from "../../lib/errors.cjs";
 import { loadWith } from "../../lib/load.js";
 import { checkLoad } from "../../lib/request/load.js";
-import type { Delta, Engine, GenerateOptions, LoadOptions, Message, Result } from "../../lib/types.js";
+import type { Delta, Engine, GenerateOptions, ImageInput, LoadOptions, Message, Part, Result } from "../../lib/types.js";
 import { FakeEngine, fakeModule, type FakeOptions } from "../helpers/fake-native.js";
 
 const folder = fileURLToPath(new URL("../golden/mha/checkpoint", import.meta.url));
@@ -154,8 +154,25 @@ test("a broken picture fails its own request only", async () => {
   const { engine } = await open();
   const bad = engine.generate([{ role: "user", content: [{ type: "image", image: Uint8Array.from([0xff, 0xd8, 0xff, 0, 1]) }] }]);
   const good = engine.generate(ask(), { maxTokens: 2 });
-  await failure(bad, "ERR_BAD_IMAGE");
+  assert.match((await failure(bad, "ERR_BAD_IMAGE")).message, /^generate: messages\[0\]\.content\[0\]\.image: expected an intact image/);
   assert.is((await good).tokens.length, 2);
+  await engine.dispose();
+});
+
+test("a failure says which picture it was", async () => {
+  const { engine } = await open();
+  const file = fileURLToPath(new URL("../golden/mha/checkpoint/config.json", import.meta.url));
+  const picture = (image: ImageInput): Part => ({ type: "image", image });
+  const messages: Message[] = [
+    { role: "system", content: "x" },
+    { role: "user", content: [{ type: "text", text: "?" }, picture(raw), picture({ path: file })] },
+  ];
+  const says = "messages[1].content[2].image: config.json: expected a JPEG, PNG or WebP file";
+  assert.ok((await failure(engine.generate(messages), "ERR_BAD_IMAGE")).message.startsWith(`generate: ${says}`));
+  assert.ok((await failure(engine.forward(messages), "ERR_BAD_IMAGE")).message.startsWith(`forward: ${says}`));
+  const missing = await failure(engine.encodeImage(pathToFileURL("/no/such/a b.png")), "ERR_BAD_IMAGE");
+  assert.is(missing.message, "encodeImage: image: a b.png: expected a readable file for an image but received ENOENT");
+  assert.is((missing.cause as NodeJS.ErrnoException).code, "ENOENT");
   await engine.dispose();
 });
 
