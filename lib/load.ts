@@ -111,6 +111,7 @@ function modelOf(
     maxBatch: request.maxBatch,
     maxQueue: request.maxQueue,
     clock: systemClock,
+    logger: request.logger,
     longestPiece: Array.from({ length: tokenizer.size }, (_, id) => tokenizer.piece(id).length).reduce((a, b) => Math.max(a, b), 1),
     facts: {
       layers: config.layers,

@@ -35,6 +35,7 @@ export interface ImageEmbedding {
   readonly image: ImagePlacement;
 }
 
+/** `<image>` and the like in a text are plain text: only an image part is a picture, and the template places it. */
 export type Part = { type: "text"; text: string } | { type: "image"; image: ImageInput };
 
 export interface Message {

@@ -90,6 +90,15 @@ function readPart(value: unknown, where: string, facts: ImageFacts, faults: Faul
   return undefined;
 }
 
+/** Whether a text has the mark by which other libraries place a picture. */
+export function hasImageMark(messages: readonly Message[]): boolean {
+  return messages.some(({ content }) =>
+    typeof content === "string" ? content.includes(imageMark) : content.some((part) => part.type === "text" && part.text.includes(imageMark)),
+  );
+}
+
+const imageMark = "<image>";
+
 /** Where a conversation has its nth image, as its faults name it. */
 export function imageWhere(messages: readonly Message[], nth: number): string {
   const places = messages.flatMap(({ content }, i) =>

@@ -176,6 +176,24 @@ test("a failure says which picture it was", async () => {
   await engine.dispose();
 });
 
+test("the mark of a picture in a text is warned of, once in a request", async () => {
+  const told: [level: string, message: string][] = [];
+  const { engine } = await open({}, { logger: (level, message) => void told.push([level, message]) });
+  const pasted = "USER: <image>\nWhat is it? <image> ASSISTANT:";
+  const cases: (string | Message[])[] = [pasted, ask(pasted), [{ role: "user", content: pasted }]];
+  for (const messages of cases) {
+    told.length = 0;
+    await engine.generate(messages, { maxTokens: 1 });
+    assert.equal(told.map(([level]) => level), ["warn"]);
+    assert.match(told[0]![1], /^generate: "<image>" in a text is read as plain text/);
+    await engine.forward(messages);
+    assert.is(told.length, 2);
+  }
+  await engine.generate(ask("an image"), { maxTokens: 1 });
+  assert.is(told.length, 2);
+  await engine.dispose();
+});
+
 test("a file, an encoded picture and its embedding", async () => {
   const { engine, native } = await open();
   const file = fileURLToPath(new URL("../golden/mha/short.png", import.meta.url));
