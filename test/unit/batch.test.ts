@@ -149,7 +149,7 @@ test("a job that is none is its own failure", async () => {
   assert.equal(outcomes.slice(0, 4).map((outcome) => (outcome.ok ? "" : outcome.error.message)), [
     "batch: expected an object that can be read for jobs[0] but received null",
     "batch: expected an object that can be read for jobs[1] but received 7",
-    "batch: expected an object that can be read for jobs[2] but received an object that cannot be read",
+    "batch: expected an object that can be read for jobs[2] but received an object",
     "batch: expected a key for jobs[3].key but received undefined",
   ]);
 });
