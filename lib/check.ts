@@ -173,7 +173,7 @@ export class Faults {
 }
 
 /** Array.isArray that does not throw on a revoked proxy. */
-function isArray(value: unknown): value is unknown[] {
+export function isArray(value: unknown): value is unknown[] {
   try {
     return Array.isArray(value);
   } catch {

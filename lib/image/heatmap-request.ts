@@ -1,6 +1,6 @@
 /** Every fault of a `renderHeatmap` call found and reported together; defaults applied. */
 
-import { Faults, phrase } from "../check.js";
+import { Faults, isArray, phrase } from "../check.js";
 import { limits, loadDefaults } from "../defaults.js";
 import type { ImagePlacement } from "../types.js";
 import { checkPicture } from "./check.js";
@@ -38,10 +38,10 @@ export function checkHeatmap(images: unknown, result: unknown, options: unknown)
 }
 
 function readPictures(images: unknown, result: PrunedImages | undefined, faults: Faults): PictureInput[] {
-  const list = Array.isArray(images) ? (faults.elements(images, "images", limits.images) ?? []) : [images];
+  const list = isArray(images) ? (faults.elements(images, "images", limits.images) ?? []) : [images];
   if (result && result.images.length !== list.length) faults.add(`the result's ${result.images.length} images`, "images", list);
   return list.flatMap((image, i) => {
-    const where = Array.isArray(images) ? `images[${i}]` : "images";
+    const where = isArray(images) ? `images[${i}]` : "images";
     const input = checkPicture(image, where, faults);
     if (!input || !("embedding" in input)) return input ?? [];
     faults.add("the picture itself", where, image);
@@ -55,8 +55,9 @@ function readResult(value: unknown, faults: Faults): PrunedImages | undefined {
   try {
     const { cuts, images, usage } = value as PrunedImages;
     const pruned: PrunedImages = { cuts: Array.from(cuts), images: Array.from(images), ...(usage && { usage }) };
-    if (images.length === 0 || images.length > limits.images) faults.add(`1 to ${limits.images} images`, "result.images", images);
-    if (cuts.length > limits.cuts) faults.add(`at most ${limits.cuts} cuts`, "result.cuts", cuts);
+    const { length } = pruned.images;
+    if (length === 0 || length > limits.images) faults.add(`1 to ${limits.images} images`, "result.images", images);
+    if (pruned.cuts.length > limits.cuts) faults.add(`at most ${limits.cuts} cuts`, "result.cuts", cuts);
     if (usage) faults.number(usage.imageTokens, "result.usage.imageTokens", { min: 1, max: limits.images * mostTokens, integer: true });
     pruned.images.forEach((image, i) => {
       if (!isPlacement(image)) faults.add("an image's placement", `result.images[${i}]`, image);

@@ -75,12 +75,16 @@ export function checkLoad(folder: unknown, options: unknown): LoadRequest {
 /** A path, or the URL of one. */
 function readFolder(folder: unknown, faults: Faults): string {
   if (typeof folder === "string" && folder !== "" && !folder.includes("\0")) return folder;
+  let received = folder;
   try {
-    if (folder instanceof URL) return fileURLToPath(folder);
+    if (folder instanceof URL) {
+      received = folder.href;
+      return fileURLToPath(folder);
+    }
   } catch {
-    // Of no file of this machine.
+    // Of no file of this machine, or cannot be read.
   }
-  faults.add("the path of a checkpoint folder, or its file: URL,", "folder", folder instanceof URL ? folder.href : folder);
+  faults.add("the path of a checkpoint folder, or its file: URL,", "folder", received);
   return "";
 }
 

@@ -197,7 +197,10 @@ test("whatever the arguments are, the failure is typed and has every fault", asy
   const placement = placeImage(60, 40, 56, 14, "pad");
   const good: PrunedImages = { images: [placement], cuts: [] };
   const render = renderHeatmap as (...args: unknown[]) => Promise<Uint8Array>;
-  const cases: [args: unknown[], faults: (string | RegExp)[]][] = [
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  const cases: [args: unknown[], faults: RegExp[]][] = [
+    [[proxy, proxy, proxy], [/for result/, /for images/, /for options/]],
     [[], [/for result but received undefined/, /bytes, a Blob.* for images but received undefined/]],
     [[plain(60, 40), {}], [/result of generate.* for result/]],
     [[plain(60, 40), null], [/for result but received null/]],

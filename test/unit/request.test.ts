@@ -288,7 +288,7 @@ test("load", () => {
   const request = checkLoad("folder", { logger() { throw new Error("logger"); } });
   request.logger("info", "x");
   assert.equal([request.kvType, request.threads, request.weights, request.template, request.kvBytes, request.maxPixels], ["auto", 0, "map", "auto", "auto", 64_000_000]);
-  for (const folder of ["a\0b", "", 3, undefined, new URL("https://huggingface.co/a/b"), new URL("file://elsewhere/b")]) {
+  for (const folder of ["a\0b", "", 3, undefined, revoked.proxy, new URL("https://huggingface.co/a/b"), new URL("file://elsewhere/b")]) {
     assert.match(faults(() => checkLoad(folder, {})).join("; "), /^expected the path of a checkpoint folder, or its file: URL, for folder but received [^;]*$/);
   }
   assert.is(checkLoad(new URL("file:///a%20b"), {}).folder, "/a b");
