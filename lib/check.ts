@@ -46,10 +46,12 @@ export interface NumberRule {
   integer?: boolean;
 }
 
-function ruleText({ min, max, integer }: NumberRule): string {
+function ruleText({ min, max, integer }: NumberRule, received: unknown): string {
   const kind = integer ? "an integer" : "a number";
   if (min === -Infinity && max === Infinity) return kind;
-  return max === Infinity ? `${kind} of at least ${min}` : `${kind} from ${min} to ${max}`;
+  // The last integer that a double holds exactly is an end only to who went beyond it.
+  const open = max === Infinity || (max === Number.MAX_SAFE_INTEGER && !(typeof received === "number" && received > max));
+  return open ? `${kind} of at least ${min}` : `${kind} from ${min} to ${max}`;
 }
 
 /** Collects the faults of one call. Each check returns the value where it is right, and `undefined` otherwise. */
@@ -84,9 +86,7 @@ export class Faults {
       }
       for (const name of Object.keys(value)) {
         if ((names as readonly string[]).includes(name)) continue;
-        const likely = nearest(name, names);
-        const question = likely ? ` (did you mean ${describe(likely)}?)` : "";
-        this.list.push(phrase("a known option", where, name) + question);
+        this.list.push(phrase("a known option", where, name) + helpWith(name, names));
       }
     } catch {
       this.add("an object whose properties can be read", where, value);
@@ -100,7 +100,7 @@ export class Faults {
     const right = typeof value === "number" && value >= rule.min && value <= rule.max && (!rule.integer || Number.isSafeInteger(value));
     // + 0 turns -0 into 0.
     if (right) return value + 0;
-    this.add(ruleText(rule), where, value);
+    this.add(ruleText(rule, value), where, value);
     return undefined;
   }
 
@@ -173,7 +173,7 @@ export class Faults {
 }
 
 /** Array.isArray that does not throw on a revoked proxy. */
-function isArray(value: unknown): value is unknown[] {
+export function isArray(value: unknown): value is unknown[] {
   try {
     return Array.isArray(value);
   } catch {
@@ -181,10 +181,51 @@ function isArray(value: unknown): value is unknown[] {
   }
 }
 
+/** A name without what styles differ in: `max_new_tokens` and `maxNewTokens` are one. */
+const plain = (name: string): string => name.replace(/[-_]/g, "").toLowerCase();
+
+/**
+ * What transformers, the OpenAI API, vLLM and llama.cpp call what an option here does: that option, and what to say of it
+ * where its name alone does not.
+ */
+const neighbours = new Map<string, readonly [option: string, says?: string]>([
+  ["maxnewtokens", ["maxTokens"]],
+  ["maxcompletiontokens", ["maxTokens"]],
+  ["maxoutputtokens", ["maxTokens"]],
+  ["maxlength", ["maxTokens", "of the answer alone"]],
+  ["npredict", ["maxTokens"]],
+  ["numpredict", ["maxTokens"]],
+  ["minnewtokens", ["minTokens"]],
+  ["dosample", ["temperature", "0, the default, is greedy"]],
+  ["repeatpenalty", ["repetitionPenalty"]],
+  ["numreturnsequences", ["n"]],
+  ["eostokenid", ["stopTokenIds"]],
+  ["stopsequences", ["stop"]],
+  ["stopstrings", ["stop"]],
+  ["toplogprobs", ["logprobs"]],
+  ["badwordsids", ["logitBias", "-Infinity forbids an id"]],
+  ["timeout", ["timeoutMs"]],
+  ["imageurl", ["image"]],
+  ["devicemap", ["device"]],
+  ["ngpulayers", ["device"]],
+  ["nthreads", ["threads"]],
+  ["numthreads", ["threads"]],
+  ["maxnumseqs", ["maxBatch"]],
+  ["chattemplate", ["template"]],
+]);
+
+/** What to say of an option that is not known: which of `names` it most likely is. */
+function helpWith(name: string, names: readonly string[]): string {
+  const [option, says] = neighbours.get(plain(name)) ?? [];
+  const ours = option && names.find((candidate) => plain(candidate) === plain(option));
+  if (ours) return ` (here ${describe(ours)}${says ? `: ${says}` : ""})`;
+  const likely = nearest(name, names);
+  return likely ? ` (did you mean ${describe(likely)}?)` : "";
+}
+
 /** The name that a misspelt one most likely meant: same letters in another style, or up to two slips of the hand. */
 export function nearest(name: string, names: readonly string[]): string | undefined {
   if (name.length > 40) return undefined;
-  const plain = (text: string): string => text.replace(/[-_]/g, "").toLowerCase();
   let best: string | undefined;
   let bestDistance = 3;
   for (const candidate of names) {

@@ -83,6 +83,8 @@ export const limits = {
   ageingMs: 10_000,
   /** Jobs of one batch that are taken and not yet read. */
   inFlight: 65_536,
+  /** Pages of the KV pool that native code counts. */
+  kvPages: 2 ** 30,
   /** Bytes of one line of a job file, and of a results file. */
   jobLineBytes: 8_000_000,
   resultLineBytes: 64_000_000,

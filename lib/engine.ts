@@ -10,6 +10,7 @@ import { demandOf, type Model } from "./model.js";
 import { countFlops } from "./pruning/flops.js";
 import { checkBatch } from "./request/batch.js";
 import { checkGenerate } from "./request/generate.js";
+import { hasImageMark } from "./request/messages.js";
 import { checkEncode, checkForward, checkIds, checkPlan, checkText } from "./request/study.js";
 import { publicStage } from "./result.js";
 import { Answer } from "./schedule/answer.js";
@@ -90,6 +91,7 @@ export class ModelEngine implements Engine {
     try {
       this.#checkAlive("generate");
       const request = checkGenerate(messages, options, this.#model.facts, timeoutMs);
+      this.#warnOfMarks("generate", request.messages);
       if (request.signal?.aborted) throw abortedError("generate", request.signal.reason);
       answer = new Answer(id, this.#model, request, settled);
       unwatch = watch(request.signal, request.timeoutMs, {
@@ -117,6 +119,7 @@ export class ModelEngine implements Engine {
   async forward(input: string | readonly Message[] | ForwardInput, options?: ForwardOptions): Promise<ForwardResult> {
     this.#checkAlive("forward");
     const request = checkForward(input, options, this.#model.facts);
+    if ("messages" in request.prompt) this.#warnOfMarks("forward", request.prompt.messages);
     return this.#once("forward", request.signal, (settle) => new ForwardStudy(nextId("forward"), this.#model, request, settle));
   }
 
@@ -198,6 +201,11 @@ export class ModelEngine implements Engine {
       }, this.#model.clock);
       this.#runner.submit(work);
     });
+  }
+
+  #warnOfMarks(what: string, messages: readonly Message[]): void {
+    if (!hasImageMark(messages)) return;
+    this.#model.logger("warn", `${what}: "<image>" in a text is read as plain text; a picture is a part { type: "image", image }`);
   }
 
   #checkAlive(what: string): void {

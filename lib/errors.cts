@@ -25,7 +25,7 @@ export const errorCodes = {
   ERR_TOO_LARGE: false,
   /** The prompt and the tokens asked for do not fit the model's positions. */
   ERR_CONTEXT_OVERFLOW: false,
-  /** Memory for weights, KV or workspace could not be had. */
+  /** Memory for weights, KV or workspace could not be had, or what the system needs to read a picture's file. */
   ERR_OUT_OF_MEMORY: true,
   /** More requests wait than the queue may hold. */
   ERR_QUEUE_FULL: true,

@@ -25,7 +25,7 @@ import { abortedError, watch } from "./watch.js";
 
 /**
  * Opens a checkpoint folder, as it is published, for running.
- * @param folder path of the folder; nothing is fetched
+ * @param folder path of the folder, or its `file:` URL; nothing is fetched
  * @throws HimapError
  * - ERR_INVALID_ARG: the folder or an option is not as documented; all faults of the options in one error.
  * - ERR_BAD_CHECKPOINT, ERR_TENSOR_MISSING, ERR_TENSOR_EXTRA, ERR_TENSOR_SHAPE, ERR_TOO_LARGE: the files contradict each other.
@@ -33,7 +33,7 @@ import { abortedError, watch } from "./watch.js";
  * - ERR_NO_BINARY: no native binary for this machine; ERR_OUT_OF_MEMORY: not enough memory.
  * - ERR_ABORTED: `options.signal` fired.
  */
-export async function load(folder: string, options?: LoadOptions): Promise<Engine> {
+export async function load(folder: string | URL, options?: LoadOptions): Promise<Engine> {
   const site = new CallSite(load);
   try {
     return await loadWith(loadNative, checkLoad(folder, options));
@@ -112,6 +112,7 @@ function modelOf(
     maxBatch: request.maxBatch,
     maxQueue: request.maxQueue,
     clock: systemClock,
+    logger: request.logger,
     longestPiece: Array.from({ length: tokenizer.size }, (_, id) => tokenizer.piece(id).length).reduce((a, b) => Math.max(a, b), 1),
     facts: {
       layers: config.layers,

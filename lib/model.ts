@@ -10,7 +10,7 @@ import type { Picture } from "./image/picture.js";
 import type { ResolvedCut } from "./pruning/resolve.js";
 import type { StudyFacts } from "./request/study.js";
 import type { Tokenizer } from "./tokenizer/types.js";
-import type { ImageAspectRatio, Message, TemplateName } from "./types.js";
+import type { ImageAspectRatio, LoadOptions, Message, TemplateName } from "./types.js";
 
 export interface PictureOptions {
   imageAspectRatio: ImageAspectRatio;
@@ -32,6 +32,8 @@ export interface Model {
   maxBatch: number;
   maxQueue: number;
   clock: Clock;
+  /** Never throws. */
+  logger: NonNullable<LoadOptions["logger"]>;
   /** Characters of the longest piece: a text of more characters than this times n has more than n tokens. */
   longestPiece: number;
   /** What requests are checked against. */

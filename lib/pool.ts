@@ -18,7 +18,7 @@ export interface Pool {
  * What was asked for; or the device's share of the memory that weights and workspace leave, at most what `maxBatch`
  * prompts of the model's full length take. At least one of these on a CPU, where memory is taken as it is touched, so that a
  * pool larger than the memory of the moment harms nobody who does not fill it, and on a device that does not say what it has.
- * @throws HimapError ERR_INVALID_ARG where not even one page for each layer was asked for
+ * @throws HimapError ERR_INVALID_ARG where not even one page for each layer was asked for, or more than can be counted
  */
 export function poolOf(
   { kvType: asked, kvBytes, maxBatch }: LoadRequest, checkpoint: Checkpoint, native: NativeModule, device: BackendName,
@@ -34,9 +34,10 @@ export function poolOf(
     return { kvType, pageBytes, poolPages: Math.max(least, Math.min(share, perPrompt * maxBatch)) };
   }
   const poolPages = Math.floor(kvBytes / pageBytes);
-  if (poolPages >= config.layers) return { kvType, pageBytes, poolPages };
-  const least = config.layers * pageBytes;
-  const expected = `at least ${least} (${native.pageTokens} tokens in each layer)`;
+  if (poolPages >= config.layers && poolPages <= limits.kvPages) return { kvType, pageBytes, poolPages };
+  const expected = poolPages > limits.kvPages
+    ? `at most ${limits.kvPages * pageBytes} (${limits.kvPages} pages)`
+    : `at least ${config.layers * pageBytes} (${native.pageTokens} tokens in each layer)`;
   throw new HimapError("ERR_INVALID_ARG", `load: ${phrase(expected, "memory.kvBytes", kvBytes)}`);
 }
 

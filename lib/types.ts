@@ -5,14 +5,15 @@ import type { CutResult, Pruning } from "./pruning/types.js";
 import type { EngineStats } from "./stats/types.js";
 
 /**
- * A picture: encoded bytes (JPEG, PNG, WebP) in any of the usual forms, a file by path or `file:` URL, raw pixels
- * ([height, width, channels], 8 bits), or the embedding of an earlier `encodeImage`. A bare string is refused, so that
- * a client's text never reads a local file.
+ * A picture: encoded bytes (JPEG, PNG, WebP) in any of the usual forms (an ArrayBuffer is what `fetch` gives), a file by
+ * path or `file:` URL, raw pixels ([height, width, channels], 8 bits), or the embedding of an earlier `encodeImage`. A bare
+ * string is refused, so that a client's text never reads a local file.
  */
 export type ImageInput =
   | { path: string }
   | URL
   | Uint8Array
+  | ArrayBuffer
   | Blob
   | ReadableStream<Uint8Array>
   | RawImage
@@ -35,6 +36,7 @@ export interface ImageEmbedding {
   readonly image: ImagePlacement;
 }
 
+/** `<image>` and the like in a text are plain text: only an image part is a picture, and the template places it. */
 export type Part = { type: "text"; text: string } | { type: "image"; image: ImageInput };
 
 export interface Message {

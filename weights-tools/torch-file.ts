@@ -7,6 +7,7 @@ import path from "node:path";
 
 import { fault, quote, tensorIn } from "../lib/checkpoint/fault.js";
 import { withFile, type WeightsFile } from "../lib/checkpoint/files.js";
+import { lfsPointerBytes, refuseLfsPointer } from "../lib/checkpoint/lfs.js";
 import { safetensorsLimits, type StoredTensor } from "../lib/checkpoint/safetensors.js";
 import type { WeightsFormat } from "../lib/checkpoint/shards.js";
 import { fileSource, type ByteSource } from "./byte-source.js";
@@ -17,19 +18,17 @@ const resave = "load it with a newer torch and save it with safetensors";
 
 /** A file that is no zip archive may be one of the older forms, which is worth saying. */
 async function checkMagic(source: ByteSource): Promise<void> {
-  const start = await source.read(0, Math.min(source.size, 14));
+  const start = await source.read(0, Math.min(source.size, lfsPointerBytes));
   if (start[0] === 0x50 && start[1] === 0x4b) return;
   // The pickle of the magic number 0x1950a86a20f9469cfc6c, protocol 2.
   const legacy = [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
-  if (start.length === legacy.length && legacy.every((byte, i) => start[i] === byte)) {
+  if (legacy.every((byte, i) => start[i] === byte)) {
     fault("ERR_UNSUPPORTED_FILE", source.name, "a file of torch 1.6 or newer", "the weights", "the form before it", {
       hint: resave,
     });
   }
-  const lfs = Buffer.from(start).toString("latin1").startsWith("version https:");
-  fault("ERR_BAD_CHECKPOINT", source.name, "a zip archive", "the weights", lfs ? "a Git LFS pointer to them" : "something else", {
-    ...(lfs && { hint: "run `git lfs pull` in the folder" }),
-  });
+  refuseLfsPointer(start, source.name);
+  fault("ERR_BAD_CHECKPOINT", source.name, "a zip archive", "the weights", "something else");
 }
 
 /** The archive's one folder: where `data.pkl` stands. */

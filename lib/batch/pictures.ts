@@ -19,7 +19,9 @@ export interface Picture {
 
 /** A path, from `folder` where it is relative; a `file:` URL stays one. */
 export function readPicture(value: unknown, where: string, folder: string, faults: Faults): ImageInput | undefined {
-  const file = typeof value === "object" && value !== null && "path" in value ? value.path : value;
+  const given = typeof value === "object" && value !== null ? faults.properties(value, where, ["path"]) : { path: value };
+  if (!given) return undefined;
+  const file = given.path;
   if (typeof file === "string" && file.startsWith("file:")) {
     if (URL.canParse(file)) return new URL(file);
   } else if (typeof file === "string" && file.length > 0 && !/^([a-z][a-z\d+.-]*:\/\/|data:)/i.test(file)) {

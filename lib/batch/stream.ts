@@ -126,7 +126,7 @@ export class BatchStream<K> implements Batch<K> {
         // Closed meanwhile: a job that comes too late is not taken.
         if (this.#closed) break;
         if (step.done) this.#end();
-        else this.#take(step.value);
+        else this.#take(step.value, this.#pulled - 1);
       } catch (cause) {
         if (!this.#closed) this.#end(inputError(cause));
       } finally {
@@ -137,10 +137,11 @@ export class BatchStream<K> implements Batch<K> {
     if (this.#closed) this.#deliver();
   }
 
-  #take(job: Job<K>): void {
+  /** @param index among the jobs of the input */
+  #take(job: Job<K>, index: number): void {
     const entry: Entry<K> = {};
     this.#taken.add(entry);
-    void this.#answer(entry, job).then((outcome) => {
+    void this.#answer(entry, job, index).then((outcome) => {
       if (!this.#taken.has(entry)) return; // the reader has left
       entry.outcome = outcome;
       this.#tally.add(outcome.ok ? outcome.value : undefined);
@@ -151,11 +152,11 @@ export class BatchStream<K> implements Batch<K> {
     });
   }
 
-  async #answer(entry: Entry<K>, job: Job<K>): Promise<Outcome<K>> {
+  async #answer(entry: Entry<K>, job: Job<K>, index: number): Promise<Outcome<K>> {
     let key: K | undefined;
     try {
       let request: Pick<Job<K>, "messages" | "options">;
-      ({ key, ...request } = readJob(job));
+      ({ key, ...request } = readJob(job, index));
       return { key, ok: true, value: await this.#generate(entry, request) };
     } catch (error) {
       return { key: key as K, ok: false, error: error as HimapError };
@@ -251,18 +252,21 @@ export class BatchStream<K> implements Batch<K> {
   }
 }
 
-/** Each property read once. @throws HimapError ERR_INVALID_ARG */
-function readJob<K>(job: Job<K>): Job<K> {
+/** Each property read once. What is no job has no key that could tell its outcome, so its place does. @throws HimapError ERR_INVALID_ARG */
+function readJob<K>(job: Job<K>, index: number): Job<K> {
+  const where = `jobs[${index}]`;
   let fault: unknown;
   try {
     if (typeof job === "object" && job !== null) {
       const { key, messages, options } = job;
-      return { key, messages, ...(options !== undefined && { options }) };
+      if (key !== undefined) return { key, messages, ...(options !== undefined && { options }) };
+      throw new HimapError("ERR_INVALID_ARG", `batch: ${phrase("a key", `${where}.key`, key)}`);
     }
   } catch (cause) {
+    if (cause instanceof HimapError) throw cause;
     fault = cause;
   }
-  throw new HimapError("ERR_INVALID_ARG", `batch: ${phrase("an object that can be read", "a job", job)}`, fault === undefined ? {} : { cause: fault });
+  throw new HimapError("ERR_INVALID_ARG", `batch: ${phrase("an object that can be read", where, job)}`, fault === undefined ? {} : { cause: fault });
 }
 
 /** An input that is ours says by itself what failed. */

@@ -7,6 +7,7 @@ import path from "node:path";
 import { HimapError } from "../errors.cjs";
 import { fault } from "./fault.js";
 import { parseJsonObject, type JsonObject } from "./json.js";
+import { refuseLfsPointer } from "./lfs.js";
 import { readSafetensorsHeader, readStart, type StoredTensor } from "./safetensors.js";
 
 /** An index of 100,000 tensors takes about 12 MB and 100,000 values. */
@@ -50,9 +51,11 @@ export async function withFile<T>(folder: string, name: string, use: (file: File
 
 /** A whole file of at most `limit` bytes; undefined where there is none. */
 export function readBoundedFile(folder: string, name: string, limit: number): Promise<Uint8Array | undefined> {
-  return withFile(folder, name, (file, bytes) => {
+  return withFile(folder, name, async (file, bytes) => {
     if (bytes > limit) fault("ERR_TOO_LARGE", name, `at most ${limit} bytes`, "the file", `${bytes}`);
-    return readStart(file, bytes, name);
+    const content = await readStart(file, bytes, name);
+    refuseLfsPointer(content, name);
+    return content;
   });
 }
 

@@ -21,9 +21,23 @@ export type { Checkpoint, ModelConfig, TensorEntry, WeightType } from "./types.j
 
 async function checkFolder(folder: string): Promise<void> {
   const found = await stat(folder).catch((cause: NodeJS.ErrnoException) => {
-    return fault("ERR_INVALID_ARG", folder, "a checkpoint folder", "folder", cause.code ?? cause.message, { cause });
+    const hint = cause.code === "ENOENT" ? absentHint(folder) : undefined;
+    return fault("ERR_INVALID_ARG", folder, "a checkpoint folder", "folder", cause.code ?? cause.message, { cause, hint });
   });
-  if (!found.isDirectory()) fault("ERR_INVALID_ARG", folder, "a checkpoint folder", "folder", "a file");
+  if (!found.isDirectory()) fault("ERR_INVALID_ARG", folder, "a checkpoint folder", "folder", "a file", { hint: fileHint(folder) });
+}
+
+/** Most often the name of a model on the Hub. */
+function absentHint(folder: string): string {
+  const hub = /^[\w.-]+\/[\w.-]+$/.test(folder);
+  const how = hub ? `: hf download ${folder} --local-dir ${path.basename(folder)}` : "";
+  return `nothing is fetched: download the checkpoint first and name the folder that it lies in${how}`;
+}
+
+function fileHint(file: string): string {
+  return /\.(?:gguf|ggml)$/i.test(file)
+    ? "GGUF is not read: name the folder of the model as Hugging Face has it, config.json and safetensors"
+    : "name the folder that holds config.json and the weights";
 }
 
 /** The processor's settings: a file of their own, or, as newer versions save them, a part of processor_config.json. */

@@ -7,6 +7,7 @@ import { type FileHandle } from "node:fs/promises";
 
 import { fault, quote, tensorIn } from "./fault.js";
 import { describe, parseJsonObject, type JsonValue } from "./json.js";
+import { lfsPointerBytes, refuseLfsPointer } from "./lfs.js";
 
 /** Limits of this package; the format itself has only the first. */
 export const safetensorsLimits = { headerBytes: 100_000_000, tensors: 100_000, rank: 8, nameBytes: 1024 } as const;
@@ -187,7 +188,8 @@ export async function readStart(file: FileHandle, length: number, where: string)
 export async function readSafetensorsHeader(
   file: FileHandle, fileBytes: number, where: string,
 ): Promise<{ tensors: StoredTensor[]; header: Uint8Array }> {
-  const prefix = await readStart(file, Math.min(8, fileBytes), where);
+  const prefix = await readStart(file, Math.min(lfsPointerBytes, fileBytes), where);
+  refuseLfsPointer(prefix, where);
   const header = await readStart(file, 8 + headerLength(prefix, fileBytes, where), where);
   return { tensors: parseSafetensorsHeader(header, fileBytes, where), header };
 }

@@ -19,18 +19,18 @@ export interface DecodeOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** Every form of `ImageInput` that holds a picture; an embedding has none. */
-export type PictureInput = Exclude<ImageInput, { embedding: unknown }>;
+/** A picture whose form was checked: a URL has become its path, a buffer its bytes; an embedding holds no picture. */
+export type PictureInput = Exclude<ImageInput, { embedding: unknown } | URL | ArrayBuffer>;
 
 /** At most two decodes at once: they run on libuv's pool of four, and the user's files need threads too. */
 const decoding = new Gate(2);
 
-/** A picture as it was handed in, checked: raw pixels, or the bytes of a file. */
+/** A picture as it was handed in: raw pixels, or the bytes of a file. */
 export type PictureSource = RawImage | Uint8Array;
 
 /**
  * Decodes a picture. Palettes are expanded, grey is replicated, 16 bits become the upper 8, alpha is dropped (not blended),
- * only the first page is read, colour profiles are ignored: what the models were trained on. Raw pixels are checked and
+ * only the first page is read, colour profiles are ignored: what the models were trained on. Raw pixels are
  * handed back as they are; their fourth channel is to be ignored.
  * @throws ERR_INVALID_ARG, ERR_BAD_IMAGE, ERR_UNSUPPORTED_FILE, ERR_TOO_LARGE, ERR_ABORTED
  */
@@ -43,7 +43,10 @@ export async function decodeImage(input: PictureInput, options: DecodeOptions): 
  * @throws ERR_INVALID_ARG, ERR_BAD_IMAGE, ERR_UNSUPPORTED_FILE, ERR_TOO_LARGE, ERR_ABORTED
  */
 export async function readPicture(input: PictureInput, options: DecodeOptions): Promise<PictureSource> {
-  if ("pixels" in input) return checkRaw(input, options.maxPixels);
+  if ("pixels" in input) {
+    checkSize(input.width, input.height, options.maxPixels);
+    return input;
+  }
   const bytes = await readSource(input, options.signal);
   imageFormat(bytes);
   return bytes;
@@ -52,28 +55,6 @@ export async function readPicture(input: PictureInput, options: DecodeOptions): 
 /** The second half of `decodeImage`. @throws ERR_BAD_IMAGE, ERR_TOO_LARGE, ERR_ABORTED */
 export async function decodeSource(source: PictureSource, options: DecodeOptions): Promise<RawImage> {
   return source instanceof Uint8Array ? decoding.run(() => decodeBytes(source, options), options.signal) : source;
-}
-
-/** @throws ERR_INVALID_ARG, ERR_TOO_LARGE */
-function checkRaw(image: RawImage, maxPixels: number): RawImage {
-  const { pixels, width, height, channels } = image;
-  for (const [name, value] of [
-    ["width", width],
-    ["height", height],
-  ] as const) {
-    if (!Number.isInteger(value) || value < 1 || value > limits.imageSide) {
-      throw new HimapError("ERR_INVALID_ARG", phrase(`an integer from 1 to ${limits.imageSide}`, `image.${name}`, value));
-    }
-  }
-  if (channels !== 3 && channels !== 4) throw new HimapError("ERR_INVALID_ARG", phrase("3 or 4", "image.channels", channels));
-  if (!(pixels instanceof Uint8Array) || pixels.length !== width * height * channels) {
-    throw new HimapError(
-      "ERR_INVALID_ARG",
-      phrase(`width * height * channels = ${width * height * channels} bytes`, "image.pixels", pixels),
-    );
-  }
-  checkSize(width, height, maxPixels);
-  return { pixels, width, height, channels };
 }
 
 function checkSize(width: number, height: number, maxPixels: number): void {
@@ -85,7 +66,7 @@ function checkSize(width: number, height: number, maxPixels: number): void {
   }
   if (width * height > maxPixels) {
     throw new HimapError("ERR_TOO_LARGE", `expected at most ${maxPixels} pixels for an image but received ${width} x ${height}`, {
-      hint: "raise maxPixels",
+      hint: "raise maxPixels, an option of load() and of renderHeatmap()",
     });
   }
 }

@@ -1,11 +1,12 @@
 /** A picture of pruning: what each cut kept, and the scores that it ranked, on the source picture. */
 
 import { phrase } from "../check.js";
-import { loadDefaults } from "../defaults.js";
 import { HimapError } from "../errors.cjs";
 import type { CutResult, ImageInput, ImagePlacement, RawImage, Rect } from "../types.js";
 import { Canvas, heat, mix, textSize, type Colour } from "./canvas.js";
 import { decodeImage } from "./decode.js";
+import { pictureError } from "./fault.js";
+import { checkHeatmap } from "./heatmap-request.js";
 import { loadSharp } from "./sharp.js";
 
 export interface HeatmapOptions {
@@ -33,6 +34,10 @@ const dark: Colour = [16, 16, 22];
 /** Of patches that earlier cuts dropped, where scores are shown: a tone that the scale does not have. */
 const gone: Colour = [168, 172, 176];
 const gap = 16;
+/** Of a page; sharp refuses more. */
+const mostPixels = 2 ** 28 - 2 ** 15;
+/** What captions and gaps add to a panel at most, either way. */
+const around = 128;
 
 /**
  * Draws, for each picture of a result, a row of panels: the picture with the square that the model saw, what each cut kept
@@ -40,31 +45,28 @@ const gap = 16;
  * of the request) how each patch alive before it was scored.
  * @param images the pictures of the request, in its order
  * @returns a PNG file
- * @throws ERR_INVALID_ARG where pictures and result do not belong together, and what reading a picture throws
+ * @throws HimapError ERR_INVALID_ARG with every fault of the arguments, or where pictures and result do not belong together;
+ *   ERR_BAD_IMAGE, ERR_UNSUPPORTED_FILE, ERR_TOO_LARGE, ERR_OUT_OF_MEMORY, ERR_ABORTED
  */
 export async function renderHeatmap(
   images: ImageInput | readonly ImageInput[],
   result: PrunedImages,
-  options: HeatmapOptions = {},
+  options?: HeatmapOptions,
 ): Promise<Uint8Array> {
-  const { size = 336, autoOrient = false, maxPixels = loadDefaults.maxPixels, signal } = options;
-  if (!Number.isInteger(size) || size < 64 || size > 2048)
-    throw new HimapError("ERR_INVALID_ARG", phrase("an integer from 64 to 2048", "size", size));
-  const inputs = Array.isArray(images) ? (images as readonly ImageInput[]) : [images as ImageInput];
-  if (inputs.length === 0 || inputs.length !== result.images.length) {
-    throw new HimapError("ERR_INVALID_ARG", phrase(`the result's ${result.images.length} images`, "images", inputs));
-  }
-  const layers = layersOf(result);
+  const { inputs, result: pruned, size, ...reading } = checkHeatmap(images, result, options);
+  const layers = layersOf(pruned);
+  checkPage(layers, inputs.length, size);
   const rows: Panel[][] = [];
   let token = 0;
   for (const [i, input] of inputs.entries()) {
-    const placement = result.images[i]!;
-    if ("embedding" in input) throw new HimapError("ERR_INVALID_ARG", phrase("the picture itself", `images[${i}]`, input));
-    const picture = await decodeImage(input, { maxPixels, autoOrient, signal });
+    const placement = pruned.images[i]!;
+    const picture = await decodeImage(input, reading).catch((cause: unknown) => {
+      throw pictureError(cause, `renderHeatmap: images[${i}]`, input);
+    });
     if (picture.width !== placement.width || picture.height !== placement.height) {
       throw new HimapError(
         "ERR_INVALID_ARG",
-        `expected ${placement.width} x ${placement.height} pixels for images[${i}] but received ${picture.width} x ${picture.height}`,
+        `renderHeatmap: expected ${placement.width} x ${placement.height} pixels for images[${i}] but received ${picture.width} x ${picture.height}`,
         {
           hint: "hand in the pictures of the request, in its order, with its autoOrient",
         },
@@ -74,6 +76,16 @@ export async function renderHeatmap(
     token += layers.perImage;
   }
   return encode(compose(rows, size));
+}
+
+/** @throws HimapError ERR_TOO_LARGE, before anything is drawn */
+function checkPage({ ranges }: Layers, pictures: number, size: number): void {
+  const panels = pictures * (1 + ranges.length + ranges.filter(Boolean).length);
+  const most = Math.floor(mostPixels / (size + around) ** 2);
+  if (panels <= most) return;
+  throw new HimapError("ERR_TOO_LARGE", `renderHeatmap: ${phrase(`at most ${most} panels`, `a size of ${size}`, panels)}`, {
+    hint: "lower size, or draw fewer pictures at once",
+  });
 }
 
 /** The result's cuts over all image tokens of the prompt. */
@@ -94,7 +106,7 @@ function layersOf({ cuts, images, usage }: PrunedImages): Layers {
   if (!Number.isInteger(perImage) || layers.extra < 0)
     throw new HimapError(
       "ERR_INVALID_ARG",
-      phrase(`${rows * columns} tokens or more per image`, "usage.imageTokens", usage?.imageTokens),
+      `renderHeatmap: ${phrase(`${rows * columns} tokens or more per image`, "usage.imageTokens", usage?.imageTokens)}`,
     );
   let alive = new Uint8Array(total).fill(1);
   let list = Uint32Array.from(alive.keys());
@@ -102,13 +114,19 @@ function layersOf({ cuts, images, usage }: PrunedImages): Layers {
     const kept = new Uint8Array(total);
     for (const index of cut.kept) {
       if (!alive[index])
-        throw new HimapError("ERR_INVALID_ARG", phrase("tokens alive before the cut", `kept before layer ${cut.before}`, index));
+        throw new HimapError(
+          "ERR_INVALID_ARG",
+          `renderHeatmap: ${phrase("tokens alive before the cut", `kept before layer ${cut.before}`, index)}`,
+        );
       kept[index] = 1;
     }
     let scores: Float32Array | undefined;
     if (cut.scores) {
       if (cut.scores.length !== list.length)
-        throw new HimapError("ERR_INVALID_ARG", phrase(`${list.length} scores`, `scores before layer ${cut.before}`, cut.scores));
+        throw new HimapError(
+          "ERR_INVALID_ARG",
+          `renderHeatmap: ${phrase(`${list.length} scores`, `scores before layer ${cut.before}`, cut.scores)}`,
+        );
       scores = new Float32Array(total);
       for (const [rank, index] of list.entries()) scores[index] = cut.scores[rank]!;
     }

@@ -2,20 +2,18 @@
 
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
-import path from "node:path";
-import { fileURLToPath } from "node:url";
 
 import { phrase } from "../check.js";
 import { limits } from "../defaults.js";
 import { HimapError } from "../errors.cjs";
 import { orAbort } from "./abort.js";
 
-/** What `readSource` takes: every form of `ImageInput` that is not decoded yet. */
-export type EncodedImage = { path: string } | URL | Uint8Array | Blob | ReadableStream<Uint8Array>;
+/** What `readSource` takes: every form of a checked picture that is not decoded yet. */
+export type EncodedImage = { path: string } | Uint8Array | Blob | ReadableStream<Uint8Array>;
 
 /**
  * Copies of the bytes, so that the caller may transfer or overwrite its own while they are decoded.
- * @throws ERR_INVALID_ARG, ERR_TOO_LARGE, ERR_BAD_IMAGE for a file that cannot be read, ERR_ABORTED
+ * @throws ERR_INVALID_ARG, ERR_TOO_LARGE, ERR_BAD_IMAGE for a file that cannot be read, ERR_OUT_OF_MEMORY, ERR_ABORTED
  */
 export async function readSource(source: EncodedImage, signal: AbortSignal | undefined): Promise<Uint8Array> {
   if (source instanceof Uint8Array) {
@@ -27,7 +25,7 @@ export async function readSource(source: EncodedImage, signal: AbortSignal | und
     return new Uint8Array(await orAbort(source.arrayBuffer(), signal));
   }
   if (source instanceof ReadableStream) return readStream(source, signal);
-  return orAbort(readImageFile(filePath(source)), signal);
+  return orAbort(readImageFile(source.path), signal);
 }
 
 function checkLength(bytes: number): void {
@@ -36,26 +34,10 @@ function checkLength(bytes: number): void {
   }
 }
 
-function filePath(source: { path: string } | URL): string {
-  if (!(source instanceof URL)) {
-    if (source.path.length > 0 && !source.path.includes("\0")) return source.path;
-    throw new HimapError("ERR_INVALID_ARG", phrase("the path of a file", "image.path", source.path));
-  }
-  if (source.protocol === "file:") {
-    try {
-      return fileURLToPath(source);
-    } catch (cause) {
-      throw new HimapError("ERR_INVALID_ARG", phrase("a file: URL of this machine", "image", source.href), { cause });
-    }
-  }
-  throw new HimapError("ERR_INVALID_ARG", phrase("a file: URL", "image", source.protocol), {
-    hint: "nothing is fetched: hand in the bytes",
-  });
-}
+/** What the system says where it lacks something at the moment, and which tells nothing of the file. */
+const lacks: readonly unknown[] = ["EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EIO"];
 
 async function readImageFile(file: string): Promise<Uint8Array> {
-  // A message may reach a client: it names the file, and not where the server keeps it.
-  const name = path.basename(file);
   try {
     // Without O_NONBLOCK opening a pipe would wait for a writer.
     const handle = await open(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
@@ -64,7 +46,7 @@ async function readImageFile(file: string): Promise<Uint8Array> {
       if (!stat.isFile())
         throw new HimapError(
           "ERR_BAD_IMAGE",
-          `${name}: expected a regular file for an image but received ${stat.isDirectory() ? "a directory" : "a device or pipe"}`,
+          `expected a regular file for an image but received ${stat.isDirectory() ? "a directory" : "a device or pipe"}`,
         );
       checkLength(stat.size);
       const bytes = new Uint8Array(stat.size);
@@ -80,9 +62,10 @@ async function readImageFile(file: string): Promise<Uint8Array> {
     }
   } catch (cause) {
     if (cause instanceof HimapError) throw cause;
+    const { code = "an error" } = cause as NodeJS.ErrnoException;
     throw new HimapError(
-      "ERR_BAD_IMAGE",
-      `${name}: expected a readable file for an image but received ${(cause as NodeJS.ErrnoException).code ?? "an error"}`,
+      lacks.includes(code) ? "ERR_OUT_OF_MEMORY" : "ERR_BAD_IMAGE",
+      `expected a readable file for an image but received ${code}`,
       { cause },
     );
   }

@@ -60,9 +60,10 @@ function readCut(value: unknown, where: string, faults: Faults): Cut | undefined
   const cut = faults.properties(value, where, cutNames);
   if (!cut) return undefined;
   const before = faults.number(cut.before, `${where}.before`, { min: 0, max: Infinity, integer: true });
-  const score = readScore(cut.score, `${where}.score`, faults);
+  const given = faults.properties(cut.score, `${where}.score`, scoreNames);
+  const score = given && readScore(given, cut.score, `${where}.score`, faults);
   let keep: Cut["keep"];
-  if (score && "kept" in score) {
+  if (given?.kept !== undefined) {
     if (cut.keep !== undefined) {
       faults.add("no keep beside a kept list, whose length says it", `${where}.keep`, cut.keep);
       return undefined;
@@ -94,9 +95,10 @@ function readKeep(value: unknown, where: string, faults: Faults): Cut["keep"] {
   return count === undefined ? undefined : { count };
 }
 
-function readScore(value: unknown, where: string, faults: Faults): Score | undefined {
-  const score = faults.properties(value, where, scoreNames);
-  if (!score) return undefined;
+/** @param value what `score` was read from */
+function readScore(
+  score: Partial<Record<(typeof scoreNames)[number], unknown>>, value: unknown, where: string, faults: Faults,
+): Score | undefined {
   const kinds = (["rows", "random", "grid", "kept"] as const).filter((kind) => score[kind] !== undefined);
   if (kinds.length !== 1) {
     faults.add("one of rows, random, grid or kept", where, value);

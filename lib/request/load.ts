@@ -1,5 +1,7 @@
 /** Every fault of a `load` call; defaults applied. What depends on the checkpoint is checked once it is open. */
 
+import { fileURLToPath } from "node:url";
+
 import { Faults } from "../check.js";
 import { limits, loadDefaults as defaults } from "../defaults.js";
 import type { LoadOptions, LoadProgress } from "../types.js";
@@ -34,8 +36,7 @@ const optionNames = [
 /** @throws HimapError ERR_INVALID_ARG with every fault */
 export function checkLoad(folder: unknown, options: unknown): LoadRequest {
   const faults = new Faults();
-  const path = faults.string(folder, "folder") ?? "";
-  if (path.includes("\0")) faults.add("a path", "folder", path);
+  const path = readFolder(folder, faults);
   const given = faults.properties(options === undefined ? {} : options, "options", optionNames) ?? {};
   const choice = <T extends string, D>(name: keyof LoadOptions, choices: readonly T[], otherwise: D): T | D =>
     given[name] === undefined ? otherwise : (faults.oneOf(given[name], name, choices) ?? otherwise);
@@ -69,6 +70,22 @@ export function checkLoad(folder: unknown, options: unknown): LoadRequest {
   };
   faults.raise("load");
   return request;
+}
+
+/** A path, or the URL of one. */
+function readFolder(folder: unknown, faults: Faults): string {
+  if (typeof folder === "string" && folder !== "" && !folder.includes("\0")) return folder;
+  let received = folder;
+  try {
+    if (folder instanceof URL) {
+      received = folder.href;
+      return fileURLToPath(folder);
+    }
+  } catch {
+    // Of no file of this machine, or cannot be read.
+  }
+  faults.add("the path of a checkpoint folder, or its file: URL,", "folder", received);
+  return "";
 }
 
 function readMemory(memory: unknown, faults: Faults): Pick<LoadRequest, "kvBytes" | "embeddingBytes"> {

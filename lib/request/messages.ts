@@ -1,7 +1,8 @@
-/** Faults of a conversation. What a picture's bytes hold is `lib/image`'s to say; here only their form is looked at. */
+/** Faults of a conversation. What a picture's bytes hold shows when they are read; here its form is looked at. */
 
 import { phrase, type Faults } from "../check.js";
 import { limits } from "../defaults.js";
+import { checkPicture } from "../image/check.js";
 import type { ImageEmbedding, ImageInput, Message, Part } from "../types.js";
 
 /** What an embedding must match. */
@@ -89,30 +90,33 @@ function readPart(value: unknown, where: string, facts: ImageFacts, faults: Faul
   return undefined;
 }
 
-/** Checks the form of a picture. */
+/** Whether a text has the mark by which other libraries place a picture. */
+export function hasImageMark(messages: readonly Message[]): boolean {
+  return messages.some(({ content }) =>
+    typeof content === "string" ? content.includes(imageMark) : content.some((part) => part.type === "text" && part.text.includes(imageMark)),
+  );
+}
+
+const imageMark = "<image>";
+
+/** Where a conversation has its nth image, as its faults name it. */
+export function imageWhere(messages: readonly Message[], nth: number): string {
+  const places = messages.flatMap(({ content }, i) =>
+    typeof content === "string" ? [] : content.flatMap(({ type }, j) => (type === "image" ? `messages[${i}].content[${j}].image` : [])),
+  );
+  return places[nth]!;
+}
+
+/** Checks the form of a picture, and all of an embedding. */
 export function checkImage(value: unknown, where: string, facts: ImageFacts, faults: Faults): ImageInput | undefined {
-  try {
-    if (value instanceof Uint8Array || value instanceof URL || value instanceof Blob || value instanceof ReadableStream) return value;
-    if (typeof value === "object" && value !== null) {
-      const input = value as Record<string, unknown>;
-      const { path, pixels, embedding } = input;
-      if (typeof path === "string") return { path };
-      if (pixels instanceof Uint8Array) {
-        const { width, height, channels } = input;
-        return { pixels, width, height, channels } as ImageInput;
-      }
-      if (embedding !== undefined) return checkEmbedding(embedding, `${where}.embedding`, facts, faults);
-    }
-  } catch {
-    // Cannot be read.
-  }
-  const hint = typeof value === "string" ? " (a file is { path }, so that a text from outside never reads one)" : "";
-  faults.list.push(phrase("bytes, a Blob, a stream, { path }, a file: URL, raw pixels or an embedding", where, value) + hint);
-  return undefined;
+  const image = checkPicture(value, where, faults);
+  return image && "embedding" in image ? checkEmbedding(image.embedding, `${where}.embedding`, facts, faults) : image;
 }
 
 function checkEmbedding(value: unknown, where: string, facts: ImageFacts, faults: Faults): ImageInput | undefined {
-  const { features, fingerprint, tokens, image } = value as ImageEmbedding;
+  const embedding = faults.properties(value, where, ["features", "tokens", "fingerprint", "image"]);
+  if (!embedding) return undefined;
+  const { features, fingerprint, tokens, image } = embedding as Partial<ImageEmbedding>;
   if (fingerprint !== facts.fingerprint) {
     faults.add(`the fingerprint ${facts.fingerprint} of this engine`, `${where}.fingerprint`, fingerprint);
     return undefined;

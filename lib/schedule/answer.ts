@@ -10,6 +10,7 @@ import { checkCharacters, checkDemand, checkLength, demandOf, type Demand, type 
 import { renderPrompt, type Prompt } from "../prompt/index.js";
 import { compileCuts } from "../pruning/compile.js";
 import type { GenerateRequest } from "../request/generate.js";
+import { imageWhere } from "../request/messages.js";
 import { partialResult, wholeResult } from "../result.js";
 import type { CutResult, PartialResult, Result } from "../types.js";
 import { firstPositions, forkCopies, packSpans, pageTables, sampleTables } from "./layout.js";
@@ -101,10 +102,11 @@ export class Answer implements Work {
   }
 
   async prepare(signal: AbortSignal): Promise<void> {
-    const { imageAspectRatio, autoOrient } = this.#request;
+    const { messages, imageAspectRatio, autoOrient } = this.#request;
     const state = this.#state!;
     if (state.prompt.images.length === 0) return;
-    state.pictures = await preparePictures(this.#model, state.prompt.images, { imageAspectRatio, autoOrient, signal });
+    const where = (image: number): string => `generate: ${imageWhere(messages, image)}`;
+    state.pictures = await preparePictures(this.#model, state.prompt.images, where, { imageAspectRatio, autoOrient, signal });
     state.timings.decode = state.pictures.decodeMs;
   }
 

@@ -55,7 +55,7 @@ export class Sample {
   take({ token, candidates }: Pick<StepToken, "token" | "candidates">): void {
     if (this.finishReason) return;
     const { tokenizer, request, prompt, maxTokens } = this.#options;
-    if (candidates) checkCandidates(candidates);
+    if (candidates) this.#checkCandidates(candidates);
     const id = token ?? candidates!.ids[chooseToken(candidates!, this.sampling, prompt.length + this.tokens.length)]!;
     this.tokens.push(id);
     this.logprobs?.push(logprobsOf(candidates!, candidates!.ids.indexOf(id), request.logprobs!, (other) => pieceText(tokenizer, other)));
@@ -71,6 +71,15 @@ export class Sample {
     this.#emit(tail + this.#scanner.end(), true);
   }
 
+  #checkCandidates(candidates: Candidates): void {
+    checkNumbers(candidates);
+    if (candidates.logits[0]! > -Infinity) return;
+    const { logitBias, minTokens } = this.#options.request.adjust;
+    const banned = [...logitBias.values()].includes(-Infinity);
+    const where = this.tokens.length >= minTokens ? "logitBias" : `stopTokenIds before minTokens${banned ? " and logitBias" : ""}`;
+    throw new HimapError("ERR_INVALID_ARG", `generate: expected at least one allowed token for ${where} but received what forbids all`);
+  }
+
   /** Hands text on, with the tokens that it completes. At the end tokens without text are handed on too. */
   #emit(text: string, last = false): void {
     if (text === "" && !(last && this.#pending.length > 0)) return;
@@ -78,12 +87,6 @@ export class Sample {
     this.#options.push({ text, tokens: this.#pending, sample: this.sampling.sample });
     this.#pending = [];
   }
-}
-
-function checkCandidates(candidates: Candidates): void {
-  checkNumbers(candidates);
-  if (candidates.logits[0]! > -Infinity) return;
-  throw new HimapError("ERR_INVALID_ARG", "generate: expected at least one allowed token for logitBias but received biases that forbid all");
 }
 
 /** A token's own text: spaces for the vocabulary's marks, ASCII bytes as characters, other bytes as `<0xNN>`. */

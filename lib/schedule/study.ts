@@ -5,6 +5,7 @@ import type { HimapError } from "../errors.cjs";
 import { checkCharacters, checkDemand, checkLength, demandOf, type Demand, type Model } from "../model.js";
 import { renderIds, renderPrompt, type Prompt } from "../prompt/index.js";
 import { compileCuts } from "../pruning/compile.js";
+import { imageWhere } from "../request/messages.js";
 import type { EncodeRequest, ForwardRequest } from "../request/study.js";
 import { checkNumbers } from "../sampling/sampler.js";
 import type { ForwardResult, ImageEmbedding } from "../types.js";
@@ -87,7 +88,8 @@ export class ForwardStudy extends Study implements Work {
   async prepare(signal: AbortSignal): Promise<void> {
     const { prompt: given, imageAspectRatio } = this.#request;
     if ("messages" in given) {
-      this.#images = (await preparePictures(this.model, this.#prompt!.images, { imageAspectRatio, autoOrient: false, signal })).images;
+      const where = (image: number): string => `forward: ${imageWhere(given.messages, image)}`;
+      this.#images = (await preparePictures(this.model, this.#prompt!.images, where, { imageAspectRatio, autoOrient: false, signal })).images;
     } else {
       this.#images = given.features?.map((features) => ({ features })) ?? given.pixels?.map((pixels) => ({ pixels })) ?? [];
     }
@@ -162,7 +164,7 @@ export class ImageEncoding extends Study implements Work {
 
   async prepare(signal: AbortSignal): Promise<void> {
     const { image, imageAspectRatio, autoOrient } = this.#request;
-    this.#pictures = await preparePictures(this.model, [image], { imageAspectRatio, autoOrient, signal });
+    this.#pictures = await preparePictures(this.model, [image], () => "encodeImage: image", { imageAspectRatio, autoOrient, signal });
   }
 
   start(): void {}

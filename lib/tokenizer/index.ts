@@ -22,7 +22,6 @@ const forms = [
 ] as const;
 /** Vocabularies of other kinds of models, so that the error can say what was found. */
 const otherForms = ["qwen.tiktoken", "vocab.json", "vocab.txt"] as const;
-const lfsPointer = "version https://git-lfs";
 
 /** The file that `loadTokenizer` parses, and how; undefined where there is none. */
 export async function readVocabulary(folder: string): Promise<{ name: string; bytes: Uint8Array; parse: typeof parseTokenizerJson } | undefined> {
@@ -42,10 +41,6 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   const vocabulary = await readVocabulary(folder);
   if (vocabulary !== undefined) {
     const { name, bytes, parse } = vocabulary;
-    if (new TextDecoder("latin1").decode(bytes.subarray(0, lfsPointer.length)) === lfsPointer) {
-      const hint = "run `git lfs pull` in the folder";
-      fault("ERR_BAD_CHECKPOINT", name, "the file itself", "the tokenizer", "a Git LFS pointer to it", { hint });
-    }
     return new VocabularyTokenizer(parse(bytes, name));
   }
   const expected = "tokenizer.json or tokenizer.model";

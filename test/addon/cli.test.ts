@@ -95,7 +95,7 @@ test("failures: one line with the code, exit code 1, nothing on standard output"
   const cases: [args: string[], expected: RegExp][] = [
     [["run", "/no/such/folder", picture, "x"], /^himap: ERR_INVALID_ARG .*\/no\/such\/folder.*ENOENT/],
     [["run", folder, picture, "x"], /^himap: ERR_\w+ .*config\.json/],
-    [["run", model, "/no/such/picture.png", "x"], /^himap: ERR_BAD_IMAGE picture\.png: .*ENOENT/],
+    [["run", model, "/no/such/picture.png", "x"], /^himap: ERR_BAD_IMAGE .*image: picture\.png: .*ENOENT/],
     [["run", model, "broken.png", "x"], /^himap: ERR_\w+ .*image/],
     [["run", model, "-", "x"], /^himap: ERR_\w+ .*image/],
     [["inspect", "/no/such/folder"], /^himap: ERR_INVALID_ARG /],

@@ -99,6 +99,7 @@ test("what is wrong with a line is that item's failure, and says what came", () 
       ['{"prompt":"x","image":"a.png","images":[]}', /expected either image or images/],
       ['{"prompt":"x","images":"a.png"}', /expected an array for images/],
       ['{"prompt":"x","image":""}', /expected the path of a picture for image but received ""/],
+      ['{"prompt":"x","image":{"path":"a.png","page":2}}', /expected a known option for image but received "page"/],
       ['{"prompt":"x","image":"https://example.org/a.png"}', /expected the path of a picture .*\(nothing is fetched\)/],
       ['{"prompt":"x","image":"data:image/png;base64,AAAA"}', /nothing is fetched/],
       ['{"prompt":"x","image":{"pixels":[1]}}', /expected the path of a picture/],

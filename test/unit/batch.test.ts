@@ -142,10 +142,16 @@ test("an input that cannot even be opened", async () => {
 
 test("a job that is none is its own failure", async () => {
   const thrower = { get key(): number { throw new Error("never"); }, messages: "x" };
-  const jobs = [null, 7, thrower, job(1)] as unknown as Job<number>[];
+  const jobs = [null, 7, thrower, { messages: "x" }, job(1)] as unknown as Job<number>[];
   const { outcomes, error } = await collect(batch(new FakeGenerator(), jobs, { ordered: true }));
   assert.is(error, undefined);
-  assert.equal(outcomes.map(codeOf), ["ERR_INVALID_ARG", "ERR_INVALID_ARG", "ERR_INVALID_ARG", "ok"]);
+  assert.equal(outcomes.map(codeOf), ["ERR_INVALID_ARG", "ERR_INVALID_ARG", "ERR_INVALID_ARG", "ERR_INVALID_ARG", "ok"]);
+  assert.equal(outcomes.slice(0, 4).map((outcome) => (outcome.ok ? "" : outcome.error.message)), [
+    "batch: expected an object that can be read for jobs[0] but received null",
+    "batch: expected an object that can be read for jobs[1] but received 7",
+    "batch: expected an object that can be read for jobs[2] but received an object",
+    "batch: expected a key for jobs[3].key but received undefined",
+  ]);
 });
 
 test("bad jobs without end, read without waiting: timers and signals still fire", async () => {

@@ -265,6 +265,40 @@ test("the fingerprint is the same for the same files, and another for others", a
   });
 });
 
+async function refusal(folder: string): Promise<HimapError> {
+  const error = await openCheckpoint(folder).then(() => undefined, (thrown: unknown) => thrown);
+  assert.instance(error, HimapError);
+  return error as HimapError;
+}
+
+test("what is no folder is refused with what to do about it", async () => {
+  const hub = await refusal("llava-hf/llava-1.5-7b-hf");
+  assert.is(hub.code, "ERR_INVALID_ARG");
+  assert.match(hub.hint!, /nothing is fetched.*hf download llava-hf\/llava-1\.5-7b-hf --local-dir llava-1\.5-7b-hf$/);
+  assert.not.match((await refusal("/no/such/folder")).hint!, "hf download");
+  await withFolder(async (folder) => {
+    for (const [name, says] of [["model.Q4_K.gguf", /GGUF is not read.*safetensors/], ["model.safetensors", /the folder that holds/]] as const) {
+      writeFileSync(path.join(folder, name), "x");
+      const { code, hint } = await refusal(path.join(folder, name));
+      assert.is(code, "ERR_INVALID_ARG");
+      assert.match(hint!, says);
+    }
+  });
+});
+
+test("a Git LFS pointer is named as one, whichever file it stands for", async () => {
+  for (const name of ["config.json", "model.safetensors", "tokenizer.json", "tokenizer.model"]) {
+    await withFolder(async (folder) => {
+      new TinyCheckpoint().write(folder);
+      writeFileSync(path.join(folder, name), "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+      const { code, message, hint } = await refusal(folder);
+      assert.is(code, "ERR_BAD_CHECKPOINT");
+      assert.ok(message.startsWith(`${name}: expected the file itself`) && message.endsWith("a Git LFS pointer to it"), message);
+      assert.match(hint!, "git lfs pull");
+    });
+  }
+});
+
 test("an aborted signal ends the opening with its reason", async () => {
   const reason = new Error("enough");
   const error = await openCheckpoint(golden("mha"), { signal: AbortSignal.abort(reason) }).catch((thrown: unknown) => thrown);

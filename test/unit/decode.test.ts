@@ -1,5 +1,7 @@
 import { createHash } from "node:crypto";
 import { createReadStream, readFileSync } from "node:fs";
+import fs from "node:fs/promises";
+import { syncBuiltinESMExports } from "node:module";
 import { Readable } from "node:stream";
 import { pathToFileURL } from "node:url";
 import sharp from "sharp";
@@ -7,12 +9,24 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 
 import { HimapError } from "../../lib/errors.cjs";
-import { decodeImage, type DecodeOptions } from "../../lib/image/decode.js";
+import { Faults } from "../../lib/check.js";
+import { checkPicture } from "../../lib/image/check.js";
+import { decodeImage, type DecodeOptions, type PictureInput } from "../../lib/image/decode.js";
+import type { RawImage } from "../../lib/types.js";
 import { brokenImages } from "../helpers/broken-images.js";
 import { formulaPicture, golden } from "../helpers/pictures.js";
 import { Random } from "../helpers/random.js";
 
 const options: DecodeOptions = { maxPixels: 1_000_000, autoOrient: false };
+
+/** As a request has it: checked, then decoded. */
+async function read(input: unknown, reading = options): Promise<RawImage> {
+  const faults = new Faults();
+  const picture = checkPicture(input, "image", faults);
+  faults.raise("test");
+  return decodeImage(picture as PictureInput, reading);
+}
+
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 const file = (name: string): Buffer => readFileSync(golden(`pictures/${name}`));
 const expected = JSON.parse(file("expected.json").toString()) as Record<
@@ -53,7 +67,7 @@ test("EXIF orientation is applied only when asked for", async () => {
     );
 });
 
-test("bytes, Buffer, Blob, stream, path, URL and raw pixels give the same picture", async () => {
+test("bytes, Buffer, ArrayBuffer, Blob, stream, path, URL and raw pixels give the same picture", async () => {
   const bytes = file("rgb.png");
   const chunks = (size: number): ReadableStream<Uint8Array> =>
     new ReadableStream({
@@ -65,6 +79,7 @@ test("bytes, Buffer, Blob, stream, path, URL and raw pixels give the same pictur
   const forms = [
     bytes,
     new Uint8Array(bytes),
+    new Uint8Array(bytes).buffer,
     new Blob([new Uint8Array(bytes)]),
     chunks(7),
     chunks(1e6),
@@ -72,9 +87,9 @@ test("bytes, Buffer, Blob, stream, path, URL and raw pixels give the same pictur
     pathToFileURL(golden("pictures/rgb.png")),
     Readable.toWeb(createReadStream(golden("pictures/rgb.png"))) as ReadableStream<Uint8Array>,
   ];
-  for (const form of forms) assert.is(sha256((await decodeImage(form, options)).pixels), expected["rgb.png"]!.sha256);
+  for (const form of forms) assert.is(sha256((await read(form)).pixels), expected["rgb.png"]!.sha256);
   const raw = formulaPicture(5, 4);
-  assert.equal(await decodeImage(raw, options), raw);
+  assert.equal(await read(raw), raw);
 });
 
 test("bytes overwritten or transferred after the call change nothing", async () => {
@@ -96,7 +111,7 @@ test("every broken or refused picture gets its code", async () => {
   console.log(`NOTE: ${broken.length} broken or refused pictures`);
   for (const { name, input, code, options: own } of broken) {
     try {
-      await decodeImage(input as never, { ...options, ...own });
+      await read(input, { ...options, ...own });
       assert.unreachable(`${name} was accepted`);
     } catch (error) {
       assert.instance(error, HimapError, `${name}: ${String(error)}`);
@@ -104,6 +119,29 @@ test("every broken or refused picture gets its code", async () => {
       assert.match((error as HimapError).message, /expected|aborted/, name);
       assert.not.match((error as HimapError).message, /0x[0-9a-f]{6}|\/tmp\/|\/home\/|node_modules/, name);
     }
+  }
+});
+
+test("what the system lacks at the moment is no fault of the picture", async () => {
+  const { open } = fs;
+  for (const [code, expected] of [
+    ["EMFILE", "ERR_OUT_OF_MEMORY"],
+    ["ENFILE", "ERR_OUT_OF_MEMORY"],
+    ["ENOMEM", "ERR_OUT_OF_MEMORY"],
+    ["EAGAIN", "ERR_OUT_OF_MEMORY"],
+    ["EIO", "ERR_OUT_OF_MEMORY"],
+    ["ENOENT", "ERR_BAD_IMAGE"],
+    ["EACCES", "ERR_BAD_IMAGE"],
+    ["EISDIR", "ERR_BAD_IMAGE"],
+  ] as const) {
+    fs.open = () => Promise.reject(Object.assign(new Error(code), { code }));
+    syncBuiltinESMExports();
+    const error = await read({ path: "x.png" }).catch((thrown: unknown) => thrown as HimapError);
+    fs.open = open;
+    syncBuiltinESMExports();
+    assert.instance(error, HimapError);
+    assert.equal([(error as HimapError).code, (error as HimapError).retryable], [expected, expected === "ERR_OUT_OF_MEMORY"], code);
+    assert.match((error as HimapError).message, `received ${code}`);
   }
 });
 

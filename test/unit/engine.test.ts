@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -7,7 +7,7 @@ import * as assert from "uvu/assert";
 import { HimapError, type ErrorCode } from "../../lib/errors.cjs";
 import { loadWith } from "../../lib/load.js";
 import { checkLoad } from "../../lib/request/load.js";
-import type { Delta, Engine, GenerateOptions, LoadOptions, Message, Result } from "../../lib/types.js";
+import type { Delta, Engine, GenerateOptions, ImageInput, LoadOptions, Message, Part, Result } from "../../lib/types.js";
 import { FakeEngine, fakeModule, type FakeOptions } from "../helpers/fake-native.js";
 
 const folder = fileURLToPath(new URL("../golden/mha/checkpoint", import.meta.url));
@@ -112,7 +112,12 @@ test("log-probabilities, penalties and bias reach the candidates", async () => {
   await engine.generate("hi", { maxTokens: 3, repetitionPenalty: 1.5 });
   const adjusted = native.log.map(({ sequences }) => sequences[0]!.adjust!.tokens.length);
   assert.ok(adjusted[0]! > 0 && adjusted[2]! >= adjusted[0]!);
-  await failure(engine.generate("hi", { logitBias: Object.fromEntries(Array.from({ length: 448 }, (_, id) => [id, -Infinity])) }), "ERR_INVALID_ARG");
+  const ids = Array.from({ length: 448 }, (_, id) => id);
+  const logitBias = Object.fromEntries(ids.map((id) => [id, -Infinity]));
+  const forbidden = async (options: GenerateOptions): Promise<string> => (await failure(engine.generate("hi", options), "ERR_INVALID_ARG")).message;
+  assert.match(await forbidden({ logitBias }), "allowed token for logitBias but");
+  assert.match(await forbidden({ minTokens: 2, stopTokenIds: ids }), "allowed token for stopTokenIds before minTokens but");
+  assert.match(await forbidden({ logitBias, minTokens: 2 }), "for stopTokenIds before minTokens and logitBias but");
   await engine.dispose();
 });
 
@@ -142,14 +147,50 @@ test("a request larger than the pool is refused, and a smaller one runs", async 
   assert.is((await engine.generate("hi", { maxTokens: 60 })).tokens.length > 0, true);
   await engine.dispose();
   await failure(open({}, { memory: { kvBytes: pageBytes } }), "ERR_INVALID_ARG");
+  assert.match((await failure(open({}, { memory: { kvBytes: 2 ** 47 } }), "ERR_INVALID_ARG")).message, /load: expected at most \d+ \(1073741824 pages\) for memory\.kvBytes/);
 });
 
 test("a broken picture fails its own request only", async () => {
   const { engine } = await open();
   const bad = engine.generate([{ role: "user", content: [{ type: "image", image: Uint8Array.from([0xff, 0xd8, 0xff, 0, 1]) }] }]);
   const good = engine.generate(ask(), { maxTokens: 2 });
-  await failure(bad, "ERR_BAD_IMAGE");
+  assert.match((await failure(bad, "ERR_BAD_IMAGE")).message, /^generate: messages\[0\]\.content\[0\]\.image: expected an intact image/);
   assert.is((await good).tokens.length, 2);
+  await engine.dispose();
+});
+
+test("a failure says which picture it was", async () => {
+  const { engine } = await open();
+  const file = fileURLToPath(new URL("../golden/mha/checkpoint/config.json", import.meta.url));
+  const picture = (image: ImageInput): Part => ({ type: "image", image });
+  const messages: Message[] = [
+    { role: "system", content: "x" },
+    { role: "user", content: [{ type: "text", text: "?" }, picture(raw), picture({ path: file })] },
+  ];
+  const says = "messages[1].content[2].image: config.json: expected a JPEG, PNG or WebP file";
+  assert.ok((await failure(engine.generate(messages), "ERR_BAD_IMAGE")).message.startsWith(`generate: ${says}`));
+  assert.ok((await failure(engine.forward(messages), "ERR_BAD_IMAGE")).message.startsWith(`forward: ${says}`));
+  const missing = await failure(engine.encodeImage(pathToFileURL("/no/such/a b.png")), "ERR_BAD_IMAGE");
+  assert.is(missing.message, "encodeImage: image: a b.png: expected a readable file for an image but received ENOENT");
+  assert.is((missing.cause as NodeJS.ErrnoException).code, "ENOENT");
+  await engine.dispose();
+});
+
+test("the mark of a picture in a text is warned of, once in a request", async () => {
+  const told: [level: string, message: string][] = [];
+  const { engine } = await open({}, { logger: (level, message) => void told.push([level, message]) });
+  const pasted = "USER: <image>\nWhat is it? <image> ASSISTANT:";
+  const cases: (string | Message[])[] = [pasted, ask(pasted), [{ role: "user", content: pasted }]];
+  for (const messages of cases) {
+    told.length = 0;
+    await engine.generate(messages, { maxTokens: 1 });
+    assert.equal(told.map(([level]) => level), ["warn"]);
+    assert.match(told[0]![1], /^generate: "<image>" in a text is read as plain text/);
+    await engine.forward(messages);
+    assert.is(told.length, 2);
+  }
+  await engine.generate(ask("an image"), { maxTokens: 1 });
+  assert.is(told.length, 2);
   await engine.dispose();
 });
 

@@ -5,7 +5,7 @@ import * as assert from "uvu/assert";
 import { HimapError } from "../../lib/errors.cjs";
 import { renderHeatmap, type PrunedImages } from "../../lib/image/heatmap.js";
 import { placeImage } from "../../lib/image/place.js";
-import type { ImagePlacement, RawImage } from "../../lib/types.js";
+import type { ImageInput, ImagePlacement, RawImage } from "../../lib/types.js";
 
 const red = [255, 0, 0];
 const gap = 16;
@@ -176,6 +176,9 @@ test("pictures and results that do not belong together are refused", async () =>
     ["a token dropped before", picture, { images: [placement], cuts: [cut, { before: 3, kept: Uint32Array.of(3) }] }],
     ["too few scores", picture, { images: [placement], cuts: [{ ...cut, scores: new Float32Array(15) }] }],
     ["fewer tokens than patches", picture, { ...good, usage: { imageTokens: 15 } }],
+    ["kept as an array", picture, { images: [placement], cuts: [{ before: 2, kept: [1, 2] as never }] }],
+    ["a placement without a grid", picture, { images: [{ ...placement, grid: undefined as never }], cuts: [] }],
+    ["more tokens than there can be", picture, { ...good, usage: { imageTokens: 2 ** 40 } }],
     ["a size of 63", picture, good, 63],
     ["a size of NaN", picture, good, NaN],
   ];
@@ -188,6 +191,46 @@ test("pictures and results that do not belong together are refused", async () =>
       assert.is((error as HimapError).code, "ERR_INVALID_ARG", `${name}: ${String(error)}`);
     }
   }
+});
+
+test("whatever the arguments are, the failure is typed and has every fault", async () => {
+  const placement = placeImage(60, 40, 56, 14, "pad");
+  const good: PrunedImages = { images: [placement], cuts: [] };
+  const render = renderHeatmap as (...args: unknown[]) => Promise<Uint8Array>;
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  const cases: [args: unknown[], faults: RegExp[]][] = [
+    [[proxy, proxy, proxy], [/for result/, /for images/, /for options/]],
+    [[], [/for result but received undefined/, /bytes, a Blob.* for images but received undefined/]],
+    [[plain(60, 40), {}], [/result of generate.* for result/]],
+    [[plain(60, 40), null], [/for result but received null/]],
+    [["picture.png", good], [/for images but received "picture.png" \(a file is \{ path \}/]],
+    [[plain(60, 40), good, null], [/an object for options but received null/]],
+    [[plain(60, 40), good, { signal: 5, size: 1 }], [/from 64 to 2048 for size/, /an AbortSignal for signal but received 5/]],
+    [[plain(60, 40), good, { sise: 99 }], [/"sise" \(did you mean "size"\?\)/]],
+    [[{ ...plain(60, 40), width: 0 }, good, { autoOrient: 1 }], [/for images\.width/, /for autoOrient/]],
+  ];
+  for (const [args, says] of cases) {
+    const error = await render(...args).then(() => undefined, (thrown: unknown) => thrown as HimapError);
+    assert.instance(error, HimapError, String(error));
+    const { code, message, faults } = error!;
+    assert.is(code, "ERR_INVALID_ARG", message);
+    assert.ok(message.startsWith("renderHeatmap: "), message);
+    assert.is(faults!.length, says.length, message);
+    says.forEach((text, i) => assert.match(faults![i]!, text));
+  }
+});
+
+test("a picture that fails is named, and panels beyond what is drawn are refused", async () => {
+  const placement = placeImage(60, 40, 56, 14, "pad");
+  const failure = (images: ImageInput[], result: PrunedImages, size = 336): Promise<HimapError> =>
+    renderHeatmap(images, result, { size }).then(assert.unreachable as never, (thrown: HimapError) => thrown);
+  const bad = await failure([plain(60, 40), { path: "/no/such/b.png" }], { images: [placement, placement], cuts: [] });
+  assert.is(bad.message, "renderHeatmap: images[1]: b.png: expected a readable file for an image but received ENOENT");
+  const cuts = Array.from({ length: 64 }, (_, before) => ({ before, kept: Uint32Array.of(0) }));
+  const large = await failure([plain(60, 40)], { images: [placement], cuts }, 2048);
+  assert.is(large.code, "ERR_TOO_LARGE", String(large));
+  assert.match(large.message, "at most 56 panels for a size of 2048 but received 65");
 });
 
 test.run();

@@ -153,7 +153,7 @@ const bad: [name: string, pruning: unknown, says: RegExp][] = [
   ["weights as an array", { cuts: [{ ...ranked(1), score: { rows: "last", weights: [1] } }] }, /a Float32Array/],
   ["weights with NaN", { cuts: [{ ...ranked(1), score: { rows: "last", weights: new Float32Array(576).fill(NaN) } }] }, /finite number.*weights\[0\]/],
   ["weights of another length", { cuts: [{ ...ranked(1), score: { rows: "last", weights: new Float32Array(575) } }] }, /576 image tokens/],
-  ["a kept list as an array", { cuts: [{ before: 1, score: { kept: [1] } }] }, /a Uint32Array/],
+  ["a kept list as an array", { cuts: [{ before: 1, score: { kept: [1] } }] }, /^expected a Uint32Array for pruning.cuts\[0\].score.kept but received an array of 1$/],
   ["a kept list that descends", { cuts: [{ before: 1, score: kept(3, 2) }] }, /an index above 3/],
   ["an index twice", { cuts: [{ before: 1, score: kept(3, 3) }] }, /an index above 3/],
   ["an index beyond the image", { cuts: [{ before: 1, score: kept(575, 576) }] }, /kept\[1\] but received 576/],

@@ -1,3 +1,5 @@
+import { Readable } from "node:stream";
+
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 
@@ -60,7 +62,7 @@ const badMessages: [name: string, messages: unknown, says: RegExp][] = [
   ["no parts", user([]), /at least one part/],
   ["a part that is a string", user(["x"]), /an object for messages\[0\].content\[0\]/],
   ["a part of no type", user([{ text: "x" }]), /content\[0\].type/],
-  ["a part of another type", user([{ type: "image_url", image_url: "x" }]), /one of "text", "image"/],
+  ["a part of another type", user([{ type: "image_url", image_url: "x" }]), /"image_url" \(here "image"\).*one of "text", "image"/],
   ["text that is a number", user([{ type: "text", text: 3 }]), /a string for messages\[0\].content\[0\].text/],
   ["an image in a text part", user([{ type: "text", text: "", image: new Uint8Array(1) }]), /no image in a text part/],
   ["text in an image part", user([{ ...image, text: "x" }]), /no text in an image part/],
@@ -69,8 +71,15 @@ const badMessages: [name: string, messages: unknown, says: RegExp][] = [
   ["a path as a bare string", withImage("/etc/passwd"), /a file is \{ path \}/],
   ["an image that is an object", withImage({ url: "http:" }), /bytes, a Blob/],
   ["an array of bytes", withImage([1, 2]), /bytes, a Blob/],
-  ["an ArrayBuffer", withImage(new ArrayBuffer(4)), /bytes, a Blob.*ArrayBuffer/],
-  ["a path that is a number", withImage({ path: 3 }), /bytes, a Blob/],
+  ["a SharedArrayBuffer", withImage(new SharedArrayBuffer(4)), /bytes, a Blob.*SharedArrayBuffer/],
+  ["a path that is a number", withImage({ path: 3 }), /the path of a file for .*image\.path but received 3$/],
+  ["a path of no characters", withImage({ path: "" }), /the path of a file/],
+  ["a path and pixels", withImage({ path: "x", pixels: new Uint8Array(3) }), /^expected no pixels beside path for messages\[0\]\.content\[0\]\.image\.pixels/],
+  ["a path and a word of its own", withImage({ path: "x", mime: "image/png" }), /known option for messages\[0\]\.content\[0\]\.image but received "mime"$/],
+  ["a URL of the web", withImage(new URL("https://example.com/a.png")), /a file: URL of this machine.*nothing is fetched/],
+  ["a stream of Node", withImage(Readable.from([])), /Readable\.toWeb\(stream\)\)$/],
+  ["raw pixels without their size", withImage({ pixels: new Uint8Array(3) }), /image\.width.*image\.height.*image\.channels/],
+  ["raw pixels too few", withImage({ pixels: new Uint8Array(3), width: 2, height: 1, channels: 3 }), /channels = 6 bytes for .*image\.pixels but received Uint8Array of 3/],
   ["too many images", user(Array.from({ length: 257 }, () => image)), /at most 256 images/],
   ["too much text", "x".repeat(1_000_001), /at most 1000000 characters/],
   ["an embedding of another engine", withImage({ embedding: { ...embedding, fingerprint: "g" } }), /the fingerprint f of this engine/],
@@ -78,7 +87,8 @@ const badMessages: [name: string, messages: unknown, says: RegExp][] = [
   ["an embedding of another number of tokens", withImage({ embedding: { ...embedding, tokens: 63 } }), /expected 64 for .*tokens but received 63/],
   ["an embedding with a NaN", withImage({ embedding: { ...embedding, features: new Float32Array(512).fill(NaN, 7, 9) } }), /a finite number for .*features\[7\] but received NaN/],
   ["an embedding without a placement", withImage({ embedding: { ...embedding, image: null } }), /placement/],
-  ["an embedding that is null", withImage({ embedding: null }), /bytes, a Blob/],
+  ["an embedding that is null", withImage({ embedding: null }), /an object for messages\[0\]\.content\[0\]\.image\.embedding but received null/],
+  ["an embedding and a path", withImage({ embedding, path: "x" }), /no embedding beside path/],
 ];
 for (const [name, messages, says] of badMessages) {
   test(`messages refused: ${name}`, () => assert.match(faults(() => checkGenerate(messages, {}, facts)).join("; "), says));
@@ -94,7 +104,14 @@ const badOptions: [options: unknown, says: RegExp][] = [
   [{ topp: 3 }, /did you mean "topP"/],
   [{ best_of: 3 }, /known option for options but received "best_of"$/],
   [{ __proto__: null, best: 2 }, /"best"/],
-  [{ maxTokens: 0 }, /from 1 to 9007199254740991 for maxTokens but received 0/],
+  [{ maxTokens: 0 }, /an integer of at least 1 for maxTokens but received 0/],
+  [{ seed: 2 ** 53 }, /from 0 to 9007199254740991 for seed but received 9007199254740992/],
+  [{ max_new_tokens: 3 }, /"max_new_tokens" \(here "maxTokens"\)/],
+  [{ maxNewTokens: 3 }, /"maxNewTokens" \(here "maxTokens"\)/],
+  [{ do_sample: true }, /\(here "temperature": 0, the default, is greedy\)/],
+  [{ top_p: 1 }, /did you mean "topP"/],
+  [{ repeat_penalty: 1 }, /here "repetitionPenalty"/],
+  [{ device_map: "auto" }, /received "device_map"$/],
   [{ maxTokens: "3" }, /received "3"/],
   [{ maxTokens: 1.5 }, /an integer/],
   [{ maxTokens: NaN }, /received NaN/],
@@ -161,6 +178,8 @@ test("the corpus of refused requests is large", () => {
 });
 
 test("all faults of messages, options and pruning in one error", () => {
+  const raw = { pixels: new Uint8Array(3), width: 0, height: 1, channels: 3 };
+  assert.is(faults(() => checkGenerate(withImage(raw), { maxTokens: 0 }, facts)).length, 2);
   const found = faults(() => checkGenerate([{ role: "user", content: [{ type: "image", image: 3 }] }, { role: "x", content: 1 }], {
     maxTokens: 0, temperature: -1, stop: [1, 2], logitBias: { y: 1 }, pruning: { cuts: [{}] }, nonsense: true,
   }, facts));
@@ -207,7 +226,7 @@ test("the request keeps nothing of the caller's objects but pictures", () => {
 
 test("every form of picture is taken", () => {
   const stream = new ReadableStream();
-  const inputs = [new Uint8Array(3), new Blob([]), stream, new URL("file:///x"), { path: "x" }, { pixels: new Uint8Array(3), width: 1, height: 1, channels: 3 }, { embedding }];
+  const inputs = [new Uint8Array(3), new ArrayBuffer(3), new Blob([]), stream, new URL("file:///x"), { path: "x" }, { pixels: new Uint8Array(3), width: 1, height: 1, channels: 3 }, { embedding }];
   for (const input of inputs) assert.is(checkGenerate(withImage(input), {}, facts).messages.length, 1);
 });
 
@@ -269,7 +288,11 @@ test("load", () => {
   const request = checkLoad("folder", { logger() { throw new Error("logger"); } });
   request.logger("info", "x");
   assert.equal([request.kvType, request.threads, request.weights, request.template, request.kvBytes, request.maxPixels], ["auto", 0, "map", "auto", "auto", 64_000_000]);
-  assert.is(faults(() => checkLoad("a\0b", {})).length, 1);
+  for (const folder of ["a\0b", "", 3, undefined, revoked.proxy, new URL("https://huggingface.co/a/b"), new URL("file://elsewhere/b")]) {
+    assert.match(faults(() => checkLoad(folder, {})).join("; "), /^expected the path of a checkpoint folder, or its file: URL, for folder but received [^;]*$/);
+  }
+  assert.is(checkLoad(new URL("file:///a%20b"), {}).folder, "/a b");
+  assert.match(faults(() => checkLoad("a", { device_map: "auto" })).join(), /here "device"/);
 });
 
 test("a value is described in few words, whatever it is", () => {
