@@ -54,18 +54,31 @@ function ruleText({ min, max, integer }: NumberRule, received: unknown): string 
   return open ? `${kind} of at least ${min}` : `${kind} from ${min} to ${max}`;
 }
 
+/** Faults that are kept in words. A request of a megabyte can hold a hundred thousand of them, and nobody reads more. */
+const mostFaults = 100;
+
 /** Collects the faults of one call. Each check returns the value where it is right, and `undefined` otherwise. */
 export class Faults {
+  /** The first hundred. */
   readonly list: string[] = [];
+  /** All of them. */
+  count = 0;
 
-  add(expected: string, where: string, received: unknown): void {
-    this.list.push(phrase(expected, where, received));
+  add(expected: string, where: string, received: unknown, remark: () => string = () => ""): void {
+    this.say(() => phrase(expected, where, received) + remark());
   }
 
-  /** Throws one ERR_INVALID_ARG with every fault, if there is any. `what` names the call. */
+  /** A fault in words of its own, made only where it is kept. */
+  say(words: () => string): void {
+    this.count += 1;
+    if (this.list.length < mostFaults) this.list.push(words());
+  }
+
+  /** Throws one ERR_INVALID_ARG with the faults, if there is any. `what` names the call. */
   raise(what: string): void {
-    if (this.list.length === 0) return;
-    const text = this.list.length === 1 ? this.list[0] : `${this.list.length} faults: ${this.list.join("; ")}`;
+    if (this.count === 0) return;
+    const more = this.count > this.list.length ? `; and ${this.count - this.list.length} more` : "";
+    const text = this.count === 1 ? this.list[0] : `${this.count} faults: ${this.list.join("; ")}${more}`;
     throw new HimapError("ERR_INVALID_ARG", `${what}: ${text}`, { faults: [...this.list] });
   }
 
@@ -86,7 +99,7 @@ export class Faults {
       }
       for (const name of Object.keys(value)) {
         if ((names as readonly string[]).includes(name)) continue;
-        this.list.push(phrase("a known option", where, name) + helpWith(name, names));
+        this.add("a known option", where, name, () => helpWith(name, names));
       }
     } catch {
       this.add("an object whose properties can be read", where, value);
@@ -147,7 +160,8 @@ export class Faults {
   signal(value: unknown, where: string): AbortSignal | undefined {
     try {
       const signal = value as AbortSignal;
-      if (typeof signal.aborted === "boolean" && typeof signal.addEventListener === "function") return signal;
+      const { aborted, addEventListener, removeEventListener } = signal;
+      if (typeof aborted === "boolean" && [addEventListener, removeEventListener].every((method) => typeof method === "function")) return signal;
     } catch {
       // Not one.
     }

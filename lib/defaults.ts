@@ -66,6 +66,8 @@ export const limits = {
   /** Bytes of one encoded picture, and pixels of its longer side. */
   encodedImageBytes: 256_000_000,
   imageSide: 65_536,
+  /** Milliseconds between two chunks of a picture's stream. */
+  streamStallMs: 30_000,
   /** Stop strings of one request, and the UTF-16 units of each. */
   stops: 64,
   stopCharacters: 1024,

@@ -66,7 +66,7 @@ export class HimapError extends Error {
   readonly retryable: boolean;
   /** What the caller can do about it. */
   declare readonly hint?: string;
-  /** Every fault found, when several were found together. */
+  /** Every fault found, when several were found together; of a call's arguments the first hundred. */
   declare readonly faults?: readonly string[];
   /** With ERR_ABORTED and ERR_TIMEOUT of `generate`: what was generated before the end, if anything was. */
   declare readonly partial?: PartialResult;

@@ -2,6 +2,7 @@
 
 import { setMaxListeners } from "node:events";
 
+import { phrase } from "./check.js";
 import { systemClock, type Clock } from "./clock.js";
 import { HimapError } from "./errors.cjs";
 import type { PartialResult } from "./types.js";
@@ -26,12 +27,31 @@ export interface Ends {
  * and would keep everything that it could still reach.
  */
 export function watch(signal: AbortSignal | undefined, timeoutMs: number | undefined, ends: Ends, clock: Clock = systemClock): () => void {
-  const onAbort = (): void => ends.abort(signal!.reason);
+  const unlisten = signal && onAbort(signal, () => ends.abort(signal.reason));
   const stopTimer = timeoutMs === undefined ? undefined : clock.after(timeoutMs, () => ends.timeout(timeoutMs));
-  if (signal) manyListeners(signal).addEventListener("abort", onAbort, { once: true });
   return () => {
     stopTimer?.();
-    signal?.removeEventListener("abort", onAbort);
+    unlisten?.();
+  };
+}
+
+/**
+ * Calls back when a signal fires that has not yet. Returns the function that stops this; it never throws, since signals may be
+ * anybody's objects, and what ends must not fail for them.
+ * @throws HimapError ERR_INVALID_ARG where the signal takes no listener
+ */
+export function onAbort(signal: AbortSignal, call: () => void): () => void {
+  try {
+    manyListeners(signal).addEventListener("abort", call, { once: true });
+  } catch (cause) {
+    throw new HimapError("ERR_INVALID_ARG", phrase("an AbortSignal that takes listeners", "signal", signal), { cause });
+  }
+  return () => {
+    try {
+      signal.removeEventListener("abort", call);
+    } catch {
+      // It keeps the listener, which does nothing any more.
+    }
   };
 }
 

@@ -177,7 +177,7 @@ function parse(text: Buffer): unknown {
 /** `#` and a number is the name of a line without one. A longer integer has lost its last digits when JSON has been read. */
 function readId(value: unknown, faults: Faults): ItemId | undefined {
   if (typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value)) {
-    faults.list.push(`${phrase("an integer of up to 53 bits", "id", value)} (write it as text)`);
+    faults.add("an integer of up to 53 bits", "id", value, () => " (write it as text)");
     return undefined;
   }
   if (typeof value === "number" && Number.isFinite(value)) return value;

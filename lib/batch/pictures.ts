@@ -27,7 +27,7 @@ export function readPicture(value: unknown, where: string, folder: string, fault
   } else if (typeof file === "string" && file.length > 0 && !/^([a-z][a-z\d+.-]*:\/\/|data:)/i.test(file)) {
     return { path: path.resolve(folder, file) };
   }
-  faults.list.push(`${phrase("the path of a picture", where, file)} (nothing is fetched)`);
+  faults.add("the path of a picture", where, file, () => " (nothing is fetched)");
   return undefined;
 }
 

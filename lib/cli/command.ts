@@ -122,13 +122,13 @@ export function readArguments<O extends OptionRules>(command: Command<O>, argv: 
     const [flag, inline] = equals < 0 ? [item] : [item.slice(0, equals), item.slice(equals + 1)];
     const found = flag.startsWith("--") ? rules.get(flag.slice(2)) : undefined;
     if (!found) {
-      faults.list.push(phrase("a known option", where, flag) + suggestion(flag, [...rules.keys()], "--"));
+      faults.add("a known option", where, flag, () => suggestion(flag, [...rules.keys()], "--"));
     } else if (found[1].kind === "flag") {
       if (inline === undefined) options[found[0]] = true;
       else faults.add("no value", flag, inline);
     } else if (inline === undefined && (argv[at + 1] ?? "--").startsWith("--")) {
       const received = at + 1 < argv.length ? describe(argv[at + 1]) : "nothing";
-      faults.list.push(`expected ${found[1].value ?? "a value"} for ${flag} but received ${received}`);
+      faults.say(() => `expected ${found[1].value ?? "a value"} for ${flag} but received ${received}`);
     } else {
       setOption(options, found, flag, inline ?? argv[++at]!, faults);
     }
@@ -137,11 +137,11 @@ export function readArguments<O extends OptionRules>(command: Command<O>, argv: 
   if (help) return undefined;
   const names = Object.keys(command.operands);
   // Behind a misspelt option its value looks like an operand, so only the option is reported.
-  if (operands.length !== names.length && faults.list.length === 0) {
+  if (operands.length !== names.length && faults.count === 0) {
     const received = operands.map((operand) => JSON.stringify(operand)).join(" ");
-    faults.list.push(`expected ${names.join(" ") || "no operands"} for ${where} but received ${received || "nothing"}`);
+    faults.say(() => `expected ${names.join(" ") || "no operands"} for ${where} but received ${received || "nothing"}`);
   }
-  if (faults.list.length > 0) throw new UsageError(faults.list);
+  if (faults.count > 0) throw new UsageError(faults.list);
   return { operands, options: own as Arguments<O>["options"] };
 }
 

@@ -15,7 +15,7 @@ export const pruningHelp = `${(Object.keys(presets) as Preset[]).join(", ")}, or
 export function readPruning(text: string, option = "--pruning", cache?: string): Pruning {
   const faults = new Faults();
   const policy = pruningFromJson(/^\s*[[{]/.test(text) ? readJson(text, option) : text, option, faults);
-  if (faults.list.length > 0) throw new UsageError(faults.list);
+  if (faults.count > 0) throw new UsageError(faults.list);
   if (cache === undefined) return policy;
   return { ...(typeof policy === "string" ? { preset: policy } : policy), cache: cache as CacheMode };
 }

@@ -1,4 +1,5 @@
 import { HimapError } from "../errors.cjs";
+import { onAbort } from "../watch.js";
 
 /** Ends the work on a picture whose caller has given up. @throws ERR_ABORTED */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
@@ -17,17 +18,17 @@ function abortedError(signal: AbortSignal): HimapError {
 export async function orAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return work;
   work.catch(() => undefined); // when the signal wins, nobody else looks at its failure
-  let stop: (() => void) | undefined;
+  let unlisten: (() => void) | undefined;
   try {
     return await Promise.race([
       work,
       new Promise<never>((_, reject) => {
-        stop = () => reject(abortedError(signal));
+        const stop = (): void => reject(abortedError(signal));
         if (signal.aborted) stop();
-        else signal.addEventListener("abort", stop, { once: true });
+        else unlisten = onAbort(signal, stop);
       }),
     ]);
   } finally {
-    if (stop) signal.removeEventListener("abort", stop);
+    unlisten?.();
   }
 }

@@ -2,7 +2,7 @@
 
 import { fileURLToPath } from "node:url";
 
-import { phrase, type Faults } from "../check.js";
+import { type Faults } from "../check.js";
 import { limits } from "../defaults.js";
 import type { RawImage } from "../types.js";
 import type { PictureInput } from "./decode.js";
@@ -32,7 +32,7 @@ export function checkPicture(value: unknown, where: string, faults: Faults): Pic
   } catch {
     // Cannot be read.
   }
-  faults.list.push(phrase("bytes, a Blob, a stream, { path }, a file: URL, raw pixels or an embedding", where, value) + hint);
+  faults.add("bytes, a Blob, a stream, { path }, a file: URL, raw pixels or an embedding", where, value, () => hint);
   return undefined;
 }
 
@@ -40,7 +40,7 @@ function readUrl(url: URL, where: string, faults: Faults): PictureInput | undefi
   try {
     return { path: fileURLToPath(url) };
   } catch {
-    faults.list.push(`${phrase("a file: URL of this machine", where, url.href)} (nothing is fetched: hand in the bytes)`);
+    faults.add("a file: URL of this machine", where, url.href, () => " (nothing is fetched: hand in the bytes)");
     return undefined;
   }
 }

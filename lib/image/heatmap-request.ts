@@ -1,6 +1,6 @@
 /** Every fault of a `renderHeatmap` call found and reported together; defaults applied. */
 
-import { Faults, isArray, phrase } from "../check.js";
+import { Faults, isArray } from "../check.js";
 import { limits, loadDefaults } from "../defaults.js";
 import type { ImagePlacement } from "../types.js";
 import { checkPicture } from "./check.js";
@@ -51,7 +51,7 @@ function readPictures(images: unknown, result: PrunedImages | undefined, faults:
 
 /** What is drawn of a result; the rest of one is not looked at. */
 function readResult(value: unknown, faults: Faults): PrunedImages | undefined {
-  const before = faults.list.length;
+  const before = faults.count;
   try {
     const { cuts, images, usage } = value as PrunedImages;
     const pruned: PrunedImages = { cuts: Array.from(cuts), images: Array.from(images), ...(usage && { usage }) };
@@ -67,9 +67,9 @@ function readResult(value: unknown, faults: Faults): PrunedImages | undefined {
       if (!(kept instanceof Uint32Array)) faults.add("a Uint32Array", `result.cuts[${i}].kept`, kept);
       if (scores !== undefined && !(scores instanceof Float32Array)) faults.add("a Float32Array", `result.cuts[${i}].scores`, scores);
     });
-    return faults.list.length === before ? pruned : undefined;
+    return faults.count === before ? pruned : undefined;
   } catch {
-    faults.list.push(phrase("a result of generate, or its cuts and images,", "result", value));
+    faults.add("a result of generate, or its cuts and images,", "result", value);
     return undefined;
   }
 }

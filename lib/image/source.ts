@@ -4,6 +4,7 @@ import { constants } from "node:fs";
 import { open } from "node:fs/promises";
 
 import { phrase } from "../check.js";
+import { systemClock, type Clock } from "../clock.js";
 import { limits } from "../defaults.js";
 import { HimapError } from "../errors.cjs";
 import { orAbort } from "./abort.js";
@@ -13,9 +14,10 @@ export type EncodedImage = { path: string } | Uint8Array | Blob | ReadableStream
 
 /**
  * Copies of the bytes, so that the caller may transfer or overwrite its own while they are decoded.
- * @throws ERR_INVALID_ARG, ERR_TOO_LARGE, ERR_BAD_IMAGE for a file that cannot be read, ERR_OUT_OF_MEMORY, ERR_ABORTED
+ * @throws ERR_INVALID_ARG, ERR_TOO_LARGE, ERR_BAD_IMAGE for a file that cannot be read, ERR_OUT_OF_MEMORY, ERR_TIMEOUT for a
+ * stream that stalls, ERR_ABORTED
  */
-export async function readSource(source: EncodedImage, signal: AbortSignal | undefined): Promise<Uint8Array> {
+export async function readSource(source: EncodedImage, signal: AbortSignal | undefined, clock: Clock = systemClock): Promise<Uint8Array> {
   if (source instanceof Uint8Array) {
     checkLength(source.byteLength);
     return Uint8Array.from(source);
@@ -24,7 +26,7 @@ export async function readSource(source: EncodedImage, signal: AbortSignal | und
     checkLength(source.size);
     return new Uint8Array(await orAbort(source.arrayBuffer(), signal));
   }
-  if (source instanceof ReadableStream) return readStream(source, signal);
+  if (source instanceof ReadableStream) return readStream(source, signal, clock);
   return orAbort(readImageFile(source.path), signal);
 }
 
@@ -71,14 +73,29 @@ async function readImageFile(file: string): Promise<Uint8Array> {
   }
 }
 
-async function readStream(stream: ReadableStream<Uint8Array>, signal: AbortSignal | undefined): Promise<Uint8Array> {
+/** A picture that is being read holds a place that others wait for, so it may not stall. @throws ERR_TIMEOUT */
+async function nextChunk(reader: ReadableStreamDefaultReader<Uint8Array>, clock: Clock): ReturnType<typeof reader.read> {
+  let stop: (() => void) | undefined;
+  const stalled = new Promise<never>((_, reject) => {
+    stop = clock.after(limits.streamStallMs, () => {
+      reject(new HimapError("ERR_TIMEOUT", `expected more of an image's stream within ${limits.streamStallMs} ms but received nothing`));
+    });
+  });
+  try {
+    return await Promise.race([reader.read(), stalled]);
+  } finally {
+    stop?.();
+  }
+}
+
+async function readStream(stream: ReadableStream<Uint8Array>, signal: AbortSignal | undefined, clock: Clock): Promise<Uint8Array> {
   if (stream.locked) throw new HimapError("ERR_INVALID_ARG", phrase("a stream that nobody reads yet", "image", stream));
   const reader = stream.getReader();
   const chunks: Uint8Array[] = [];
   let length = 0;
   try {
     for (;;) {
-      const { done, value } = await orAbort(reader.read(), signal);
+      const { done, value } = await orAbort(nextChunk(reader, clock), signal);
       if (done) break;
       if (!(value instanceof Uint8Array))
         throw new HimapError("ERR_INVALID_ARG", phrase("Uint8Array chunks", "an image's stream", value));

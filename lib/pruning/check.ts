@@ -1,6 +1,6 @@
 /** Faults of a pruning policy: everything that does not depend on a prompt. */
 
-import { phrase, type Faults } from "../check.js";
+import type { Faults } from "../check.js";
 import { limits, pruningSeed } from "../defaults.js";
 import type { CacheMode, Cut, Preset, Score } from "../types.js";
 import { presets } from "./presets.cjs";
@@ -23,10 +23,10 @@ export interface Policy {
  * @param where how messages name the policy
  */
 export function checkPruning(pruning: unknown, where: string, layers: number, faults: Faults): Policy | undefined {
-  const before = faults.list.length;
+  const before = faults.count;
   const policy = readPolicy(pruning, where, layers, faults);
   if (policy) checkDepths(policy.cuts, where, layers, faults);
-  return faults.list.length === before ? policy : undefined;
+  return faults.count === before ? policy : undefined;
 }
 
 function readPolicy(pruning: unknown, where: string, layers: number, faults: Faults): Policy | undefined {
@@ -73,8 +73,7 @@ function readCut(value: unknown, where: string, faults: Faults): Cut | undefined
     if (!keep) return undefined;
   }
   if (before === 0 && score && "rows" in score) {
-    const reason = " (before layer 0 there is no attention to rank by)";
-    faults.list.push(phrase("random, grid or kept", `${where}.score`, cut.score) + reason);
+    faults.add("random, grid or kept", `${where}.score`, cut.score, () => " (before layer 0 there is no attention to rank by)");
     return undefined;
   }
   return before === undefined || !score ? undefined : { before, score, ...(keep && { keep }) };

@@ -1,6 +1,6 @@
 /** Faults of a conversation. What a picture's bytes hold shows when they are read; here its form is looked at. */
 
-import { phrase, type Faults } from "../check.js";
+import type { Faults } from "../check.js";
 import { limits } from "../defaults.js";
 import { checkPicture } from "../image/check.js";
 import type { ImageEmbedding, ImageInput, Message, Part } from "../types.js";
@@ -26,7 +26,7 @@ export interface Conversation {
  * The result is `undefined` where there are faults.
  */
 export function checkMessages(value: unknown, facts: ImageFacts, faults: Faults): Conversation | undefined {
-  const before = faults.list.length;
+  const before = faults.count;
   const conversation: Conversation = { messages: [], images: 0, characters: 0 };
   if (typeof value === "string") {
     conversation.messages.push({ role: "user", content: value });
@@ -39,9 +39,9 @@ export function checkMessages(value: unknown, facts: ImageFacts, faults: Faults)
   }
   if (conversation.images > limits.images) faults.add(`at most ${limits.images} images`, "messages", conversation.images);
   if (conversation.characters > limits.characters) {
-    faults.list.push(phrase(`at most ${limits.characters} characters of text`, "messages", conversation.characters));
+    faults.add(`at most ${limits.characters} characters of text`, "messages", conversation.characters);
   }
-  return faults.list.length === before ? conversation : undefined;
+  return faults.count === before ? conversation : undefined;
 }
 
 function readMessage(value: unknown, index: number, last: boolean, conversation: Conversation, facts: ImageFacts, faults: Faults): void {

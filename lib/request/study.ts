@@ -82,9 +82,9 @@ function isId(value: unknown, vocabulary: number): boolean {
 function readInput(value: unknown, facts: StudyFacts, faults: Faults): RawPrompt | undefined {
   const input = faults.properties(value, "input", ["ids", "pixels", "features"]);
   if (!input) return undefined;
-  const before = faults.list.length;
+  const before = faults.count;
   const ids = faults.elements(input.ids, "ids", limits.characters) ?? [];
-  if (ids.length === 0 && faults.list.length === before) faults.add("at least one id", "ids", input.ids);
+  if (ids.length === 0 && faults.count === before) faults.add("at least one id", "ids", input.ids);
   const bad = ids.findIndex((id) => id !== kImageMark && !isId(id, facts.vocabulary));
   if (bad >= 0) faults.add(`a token id from 0 to ${facts.vocabulary - 1}, or ${kImageMark} for an image,`, `ids[${bad}]`, ids[bad]);
 
@@ -94,10 +94,10 @@ function readInput(value: unknown, facts: StudyFacts, faults: Faults): RawPrompt
   const pixels = readPlanes(input.pixels, "pixels", 3 * facts.imageSize ** 2, faults);
   const features = readPlanes(input.features, "features", facts.imageTokens * facts.hidden, faults);
   const given = pixels?.length ?? features?.length ?? 0;
-  if (faults.list.length === before && given !== images) {
+  if (faults.count === before && given !== images) {
     faults.add(`pixels or features for each of the ${images} images among the ids`, "input", given);
   }
-  if (faults.list.length > before) return undefined;
+  if (faults.count > before) return undefined;
   return { ids: Int32Array.from(ids as number[]), ...(pixels && { pixels }), ...(features && { features }) };
 }
 

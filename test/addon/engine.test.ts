@@ -108,6 +108,23 @@ test("cuts that would leave nothing of a prompt are refused before they disturb 
   assert.is((await beside).usage.completionTokens, 40);
 });
 
+test("features that are taken away after the call end their own request alone", async () => {
+  const { features, ...rest } = await engine.encodeImage(picture);
+  const own = { ...rest, features: features.slice() };
+  const beside = engine.generate(ask, { maxTokens: 20 });
+  const robbed = endOf(engine.generate([{ role: "user", content: [{ type: "image", image: { embedding: own } }, { type: "text", text: "?" }] }], { maxTokens: 20 }));
+  structuredClone(own.features, { transfer: [own.features.buffer] });
+  assert.equal([await robbed, (await beside).usage.completionTokens], ["ERR_INVALID_ARG", 20]);
+});
+
+test("signals that are no good end their own request, typed", async () => {
+  const fickle = { aborted: false, addEventListener() {}, removeEventListener() { throw new Error("not here"); } } as never;
+  assert.is((await engine.generate("hi", { maxTokens: 2, signal: fickle })).usage.completionTokens, 2);
+  assert.ok((await engine.forward("hi", { signal: fickle })).logits);
+  const deaf = { ...(fickle as object), addEventListener() { throw new Error("not here"); } } as never;
+  assert.equal([await endOf(engine.generate("hi", { signal: deaf })), await endOf(engine.forward("hi", { signal: deaf }))], ["ERR_INVALID_ARG", "ERR_INVALID_ARG"]);
+});
+
 test("penalties, bans and minTokens act on the model's logits", async () => {
   const free = await engine.generate(ask, { maxTokens: 6 });
   const banned = await engine.generate(ask, { maxTokens: 6, logitBias: { [free.tokens[0]!]: -Infinity } });

@@ -10,10 +10,13 @@ import * as assert from "uvu/assert";
 
 import { HimapError } from "../../lib/errors.cjs";
 import { Faults } from "../../lib/check.js";
+import { limits } from "../../lib/defaults.js";
 import { checkPicture } from "../../lib/image/check.js";
 import { decodeImage, type DecodeOptions, type PictureInput } from "../../lib/image/decode.js";
+import { readSource } from "../../lib/image/source.js";
 import type { RawImage } from "../../lib/types.js";
 import { brokenImages } from "../helpers/broken-images.js";
+import { FakeClock } from "../helpers/clock.js";
 import { formulaPicture, golden } from "../helpers/pictures.js";
 import { Random } from "../helpers/random.js";
 
@@ -165,6 +168,27 @@ test("a stream above the limit is stopped where the limit is passed", async () =
   }
   assert.ok(cancelled);
   assert.ok(sent < 320_000_000);
+});
+
+test("a stream that stalls ends, and is told to stop; a slow one does not", async () => {
+  const clock = new FakeClock();
+  let reason: unknown;
+  let source!: ReadableStreamDefaultController<Uint8Array>;
+  const stream = new ReadableStream<Uint8Array>({
+    start: (controller) => void (source = controller),
+    cancel: (cause) => void (reason = cause),
+  });
+  const reading = readSource(stream, undefined, clock);
+  for (let chunk = 0; chunk < 5; chunk++) {
+    source.enqueue(new Uint8Array(1));
+    await new Promise((resolve) => setImmediate(resolve));
+    clock.advance(limits.streamStallMs - 1);
+  }
+  clock.advance(1);
+  const error = await reading.catch((thrown: unknown) => thrown);
+  assert.instance(error, HimapError);
+  assert.equal([(error as HimapError).code, (error as HimapError).retryable, reason], ["ERR_TIMEOUT", true, error]);
+  assert.is(clock.pending, 0);
 });
 
 test("an abort ends waiting for a stream that never comes, for a turn, and before anything begins", async () => {

@@ -158,6 +158,7 @@ const badOptions: [options: unknown, says: RegExp][] = [
   [{ scores: "yes" }, /true or false for scores/],
   [{ signal: {} }, /an AbortSignal/],
   [{ signal: new AbortController() }, /an AbortSignal/],
+  [{ signal: { aborted: false, addEventListener() {} } }, /an AbortSignal/],
   [{ timeoutMs: 0 }, /for timeoutMs/],
   [{ n: 0 }, /from 1 to 16 for n/],
   [{ n: 17 }, /from 1 to 16 for n/],
@@ -302,6 +303,22 @@ test("a value is described in few words, whatever it is", () => {
     "an object of class Map", "Float32Array of 3", "an object that cannot be read", "an object",
   ]);
   assert.is(phrase("a number", "x", "y"), 'expected a number for x but received "y"');
+});
+
+test("of very many faults the first hundred are told, and the others cost next to nothing", () => {
+  const parts = Array.from({ length: 4096 }, () => 0);
+  const options = Object.fromEntries(Array.from({ length: 20_000 }, (_, i) => [`option${i}`, 1]));
+  const before = process.memoryUsage().heapUsed;
+  try {
+    checkGenerate(Array.from({ length: 250 }, () => ({ role: "user", content: parts })), options, facts);
+    assert.unreachable();
+  } catch (error) {
+    const { message, faults: list } = error as HimapError;
+    assert.is(list!.length, 100);
+    assert.match(message, new RegExp(`^generate: ${250 * 4096 + 20_000} faults: .*; and ${250 * 4096 + 20_000 - 100} more$`));
+    assert.ok(message.length < 20_000, String(message.length));
+  }
+  assert.ok(process.memoryUsage().heapUsed - before < 2e8);
 });
 
 test("3,000 random requests: a typed error or a request, never anything else", () => {
