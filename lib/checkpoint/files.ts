@@ -1,10 +1,10 @@
 /** Files of a checkpoint folder: regular ones only (a pipe would never end), links followed, as the Hub's cache has them. */
 
-import { constants } from "node:fs";
-import { open, type FileHandle } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import path from "node:path";
 
 import { HimapError } from "../errors.cjs";
+import { openToRead } from "../open-file.js";
 import { fault } from "./fault.js";
 import { parseJsonObject, type JsonObject } from "./json.js";
 import { refuseLfsPointer } from "./lfs.js";
@@ -28,8 +28,7 @@ export function unreadable(name: string, cause: unknown): never {
 export async function withFile<T>(folder: string, name: string, use: (file: FileHandle, bytes: number) => Promise<T>): Promise<T | undefined> {
   let file: FileHandle;
   try {
-    // Without O_NONBLOCK opening a pipe would wait for a writer.
-    file = await open(path.join(folder, name), constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+    file = await openToRead(path.join(folder, name));
   } catch (cause) {
     if (isAbsent(cause)) return undefined;
     return unreadable(name, cause);

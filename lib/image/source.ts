@@ -1,12 +1,10 @@
 /** The bytes of an encoded picture, from whatever a caller hands in, never more than the limit. */
 
-import { constants } from "node:fs";
-import { open } from "node:fs/promises";
-
 import { phrase } from "../check.js";
 import { systemClock, type Clock } from "../clock.js";
 import { limits } from "../defaults.js";
 import { HimapError } from "../errors.cjs";
+import { openToRead } from "../open-file.js";
 import { orAbort } from "./abort.js";
 
 /** What `readSource` takes: every form of a checked picture that is not decoded yet. */
@@ -41,8 +39,7 @@ const lacks: readonly unknown[] = ["EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EIO"
 
 async function readImageFile(file: string): Promise<Uint8Array> {
   try {
-    // Without O_NONBLOCK opening a pipe would wait for a writer.
-    const handle = await open(file, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+    const handle = await openToRead(file);
     try {
       const stat = await handle.stat();
       if (!stat.isFile())
