@@ -1,5 +1,6 @@
 /** Bytes that are read at any place: a file of any size, or memory in tests. */
 
+import { constants } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
 
 import { fault } from "../lib/checkpoint/fault.js";
@@ -19,7 +20,8 @@ export interface ByteSource {
  * @throws HimapError ERR_BAD_CHECKPOINT where it cannot be read
  */
 export function openToRead(location: string, name: string): Promise<FileHandle> {
-  return open(location).catch((cause: unknown) => unreadable(name, cause));
+  // Without O_NONBLOCK opening a pipe, which may have taken the place of the file since, would wait for a writer.
+  return open(location, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)).catch((cause: unknown) => unreadable(name, cause));
 }
 
 /**

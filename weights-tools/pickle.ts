@@ -65,12 +65,29 @@ class List {
   readonly items: PickleValue[] = [];
 }
 export class PickledDict {
-  readonly entries = new Map<string | number, PickleValue>();
+  /** By `keyOf`. */
+  readonly entries = new Map<string, PickleValue>();
 }
 class Storage {
   constructor(readonly storage: PickledStorage) {}
 }
 export type PickleValue = null | boolean | number | string | Global | Tuple | List | PickledDict | Storage | PickledTensor;
+
+/** Half a surrogate pair, which no text of a pickle holds, since that is UTF-8. */
+const numberMark = "\ud800";
+
+/**
+ * What an entry of a dict is found by. A number is marked text there: its own hash in a Map has no seed, so that a file could
+ * choose a hundred thousand that collide.
+ */
+function keyOf(key: string | number): string {
+  return typeof key === "string" ? key : `${numberMark}${key}`;
+}
+
+/** The number under which an entry of a dict stands, as text; undefined where its key is a string. */
+export function numberOfKey(key: string): string | undefined {
+  return key.startsWith(numberMark) ? key.slice(numberMark.length) : undefined;
+}
 
 /** Names a value in messages. */
 export function describePickled(value: PickleValue | undefined): string {
@@ -93,7 +110,7 @@ class Machine {
   readonly #stack: PickleValue[] = [];
   /** Heights of the stack where a mark was set. */
   readonly #marks: number[] = [];
-  readonly #memo = new Map<number, PickleValue>();
+  readonly #memo: PickleValue[] = [];
   readonly #storages = new Map<string, PickledStorage>();
 
   constructor(
@@ -251,13 +268,15 @@ class Machine {
     this.#stack.push(value);
     return value;
   }
+  /** Every writer numbers its values from 0, so one beyond the limit is refused whatever came before it. */
   #remember(key: number): void {
-    this.#memo.set(key, this.#top());
-    if (this.#memo.size > pickleLimits.memo) this.#tooLarge(`at most ${pickleLimits.memo}`, "the memo", "more");
+    if (key >= pickleLimits.memo) this.#tooLarge(`less than ${pickleLimits.memo}`, "a number of the memo", `${key}`);
+    this.#memo[key] = this.#top();
   }
   #recall(key: number): void {
-    if (!this.#memo.has(key)) this.#bad("a value that was remembered", `memo ${key}`, "none");
-    this.#push(this.#memo.get(key)!);
+    const value = this.#memo[key];
+    if (value === undefined) this.#bad("a value that was remembered", `memo ${key}`, "none");
+    this.#push(value);
   }
 
   #setItems(items: PickleValue[]): void {
@@ -267,8 +286,9 @@ class Machine {
     for (let i = 0; i < items.length; i += 2) {
       const key = items[i]!;
       if (typeof key !== "string" && typeof key !== "number") this.#bad("a string or a number", "a key", describePickled(key));
-      if (target.entries.has(key)) this.#bad("a key that stands once", "a dict", describePickled(key));
-      target.entries.set(key, items[i + 1]!);
+      const name = keyOf(key);
+      if (target.entries.has(name)) this.#bad("a key that stands once", "a dict", describePickled(key));
+      target.entries.set(name, items[i + 1]!);
     }
   }
   #append(items: PickleValue[]): void {

@@ -11,7 +11,7 @@ import { lfsPointerBytes, refuseLfsPointer } from "../lib/checkpoint/lfs.js";
 import { safetensorsLimits, type StoredTensor } from "../lib/checkpoint/safetensors.js";
 import type { WeightsFormat } from "../lib/checkpoint/shards.js";
 import { fileSource, type ByteSource } from "./byte-source.js";
-import { describePickled, PickledDict, PickledTensor, pickleLimits, unpickle, type PickleValue } from "./pickle.js";
+import { describePickled, numberOfKey, PickledDict, PickledTensor, pickleLimits, unpickle, type PickleValue } from "./pickle.js";
 import { readZip, type ZipEntry } from "./zip.js";
 
 const resave = "load it with a newer torch and save it with safetensors";
@@ -68,8 +68,9 @@ function stateDict(result: PickleValue, where: string): PickledDict {
   return result;
 }
 
-function storedTensor(name: string | number, value: PickleValue, file: string, offsetOf: (key: string) => number): StoredTensor {
-  if (typeof name !== "string") fault("ERR_UNSUPPORTED_FILE", file, "strings", "the keys of the state dict", String(name));
+function storedTensor(name: string, value: PickleValue, file: string, offsetOf: (key: string) => number): StoredTensor {
+  const number = numberOfKey(name);
+  if (number !== undefined) fault("ERR_UNSUPPORTED_FILE", file, "strings", "the keys of the state dict", number);
   if (Buffer.byteLength(name) > safetensorsLimits.nameBytes) {
     fault("ERR_TOO_LARGE", file, `at most ${safetensorsLimits.nameBytes} bytes`, "a tensor's name", `${Buffer.byteLength(name)}`);
   }

@@ -5,11 +5,19 @@ import type { Fields } from "./fields.js";
 import { describe, type JsonObject } from "./json.js";
 import type { ModelConfig } from "./types.js";
 
-/** Ranges: far above every model of this kind, and small enough that no product of two leaves 2^53. */
-const width = { min: 1, max: 65_536 };
+/**
+ * Ranges: far above every model of this kind, small enough that no product of two leaves 2^53, and none beyond what
+ * native/model/manifest.cc takes, so that what is verified can be loaded.
+ */
+const width = { min: 8, max: 65_536 };
 const depth = { min: 1, max: 512 };
 const heads = { min: 1, max: 1024 };
 const epsilon = { min: 1e-12, max: 0.1 };
+const headDimMost = 1024;
+/** Angles of the rotary tables: positions times a head's width. */
+const anglesMost = 2 ** 27;
+/** Patches along a side: with the class row they are at most 2^20 rows. */
+const gridMost = 1023;
 
 /** Two layouts: that of the Hugging Face library, and that of LLaVA's own code. */
 export type Layout = "huggingface" | "original";
@@ -49,7 +57,9 @@ function ropeTheta(text: Fields): number {
 
 /** A head's width, which the engine takes in steps of 8. */
 function checkHeadDim(value: number, section: Fields, key: string): number {
-  if (value % 8 !== 0) section.fail("ERR_UNSUPPORTED_MODEL", "a head width that is a multiple of 8", key, String(value));
+  if (value % 8 !== 0 || value > headDimMost) {
+    section.fail("ERR_UNSUPPORTED_MODEL", `a head width that is a multiple of 8, at most ${headDimMost},`, key, String(value));
+  }
   return value;
 }
 
@@ -73,19 +83,22 @@ export function readDecoder(text: Fields): Omit<ModelConfig, "vision" | "imageTo
   if (queryHeads % kvHeads !== 0) {
     text.fail("ERR_BAD_CHECKPOINT", `a divisor of num_attention_heads, ${queryHeads},`, "num_key_value_heads", String(kvHeads));
   }
+  const headDim = text.has("head_dim")
+    ? checkHeadDim(text.integer("head_dim", { min: 1, max: headDimMost }), text, "head_dim")
+    : splitHeads(hidden, queryHeads, text);
   return {
     hidden,
     ffn: text.integer("intermediate_size", { min: 1, max: 1 << 20, default: 11_008 }),
     layers: text.integer("num_hidden_layers", { ...depth, default: 32 }),
     heads: queryHeads,
     kvHeads,
-    headDim: text.has("head_dim")
-      ? checkHeadDim(text.integer("head_dim", { min: 1, max: 1024 }), text, "head_dim")
-      : splitHeads(hidden, queryHeads, text),
+    headDim,
     vocabulary: text.integer("vocab_size", { min: 1, max: 1 << 20, default: 32_000 }),
     rmsEps: text.number("rms_norm_eps", { ...epsilon, default: 1e-6 }),
     ropeTheta: ropeTheta(text),
-    maxPositions: text.integer("max_position_embeddings", { min: 1, max: 1 << 20, default: 2048 }),
+    maxPositions: text.integer("max_position_embeddings", {
+      min: 1, max: Math.min(2 ** 20, Math.floor(anglesMost / headDim)), default: 2048,
+    }),
   };
 }
 
@@ -119,6 +132,8 @@ export function readTower(
   if (imageSize % patchSize !== 0) {
     vision.fail("ERR_UNSUPPORTED_MODEL", `a multiple of patch_size, ${patchSize},`, "image_size", String(imageSize));
   }
+  const grid = imageSize / patchSize;
+  if (grid > gridMost) vision.fail("ERR_UNSUPPORTED_MODEL", `at most ${gridMost}`, "image_size / patch_size", String(grid));
   const stored = vision.integer("num_hidden_layers", depth);
   // Entry 0 of the tower's hidden states is its input; from the end, -1 is the last layer's output.
   if (Array.isArray(fields.value(layerKey))) fields.fail("ERR_UNSUPPORTED_MODEL", "one layer", layerKey);

@@ -9,6 +9,8 @@ import type { Checkpoint } from "./types.js";
 
 /** CLIP's own figures, which every LLaVA 1.5 has. */
 const clip = { mean: [0.48145466, 0.4578275, 0.40821073], std: [0.26862954, 0.26130258, 0.27577711] } as const;
+/** What native/image/resize.h takes. */
+const deviations = { min: 1e-6, max: 1e6 } as const;
 const bicubic = 3;
 const processors = /^(?:CLIP|Llava)(?:ImageProcessor(?:Fast|Pil)?|FeatureExtractor)$/;
 
@@ -59,6 +61,6 @@ export function readPreprocessing(processor: JsonObject | undefined, file: strin
   return {
     imageAspectRatio: pad ? "pad" : "crop",
     mean: fields.numbers("image_mean", 3, { min: 0, max: 1 }, clip.mean) as [number, number, number],
-    std: fields.numbers("image_std", 3, { min: 1e-6, max: 1e6 }, clip.std) as [number, number, number],
+    std: fields.numbers("image_std", 3, deviations, clip.std) as [number, number, number],
   };
 }

@@ -1,3 +1,15 @@
+import { randomInt } from "node:crypto";
+
+/**
+ * Odd, and drawn anew in every process: which pairs a vocabulary merges is its maker's choice, who could choose a hundred
+ * thousand that a known hash puts in one place. Multiplied by numbers that nobody knows, few of any choice meet.
+ */
+const [kLeft, kRight, kSum] = [oddNumber(), oddNumber(), oddNumber()];
+
+function oddNumber(): number {
+  return randomInt(2 ** 32) | 1;
+}
+
 /**
  * A map from two small integers to one, filled once: open addressing in typed arrays. The tokenizer asks it twice per
  * character, and a JavaScript Map would make a key of its own for each question.
@@ -7,6 +19,8 @@ export class PairTable {
   private readonly rights: Int32Array; // [capacity]
   private readonly values: Int32Array; // [capacity]
   private readonly mask: number;
+  /** From 32 bits to the upper ones, as many as a slot's number has: the lower ones of a product know little. */
+  private readonly shift: number;
 
   /** `entries`: the most pairs that will be added. */
   constructor(entries: number) {
@@ -16,6 +30,7 @@ export class PairTable {
     this.rights = new Int32Array(capacity);
     this.values = new Int32Array(capacity);
     this.mask = capacity - 1;
+    this.shift = Math.clz32(this.mask);
   }
 
   /** The value of a pair, or -1. */
@@ -35,8 +50,8 @@ export class PairTable {
   }
 
   private slotOf(left: number, right: number): number {
-    const hash = Math.imul(left, 0x9e3779b1) ^ Math.imul(right, 0x85ebca6b);
-    let slot = (hash ^ (hash >>> 15)) & this.mask;
+    const sum = (Math.imul(left, kLeft) + Math.imul(right, kRight)) | 0;
+    let slot = Math.imul(sum ^ (sum >>> 15), kSum) >>> this.shift;
     while (this.lefts[slot] !== -1 && (this.lefts[slot] !== left || this.rights[slot] !== right)) slot = (slot + 1) & this.mask;
     return slot;
   }

@@ -169,22 +169,37 @@ function mergesOf(pieces: readonly ScoredPiece[], characters: ReadonlyMap<string
   pieces.forEach(({ text, kind }, id) => {
     if (kind === PieceKind.Text) symbols.set(text, id);
   });
-  const scores = [...new Set(pieces.map(({ score }) => score))].sort((a, b) => b - a);
-  const ranks = new Map(scores.map((score, rank) => [score, rank]));
+  const ranks = ranksOf(pieces);
   const [left, right, made, rank]: [number[], number[], number[], number[]] = [[], [], [], []];
-  pieces.forEach(({ text, kind, score }, id) => {
+  let cutting = 0;
+  pieces.forEach(({ text, kind }, id) => {
     if (kind !== PieceKind.Text) return;
+    cutting += text.length ** 2;
+    if (cutting > kLimits.cutting) {
+      fault("ERR_TOO_LARGE", where, `at most ${kLimits.cutting}`, "the squares of the pieces' lengths, together", "more");
+    }
     for (let cut = 1; cut < text.length; cut++) {
       const [a, b] = [symbols.get(text.slice(0, cut)), symbols.get(text.slice(cut))];
       if (a === undefined || b === undefined) continue;
       left.push(a);
       right.push(b);
       made.push(id);
-      rank.push(ranks.get(score)!);
+      rank.push(ranks[id]!);
     }
     if (left.length >= kLimits.merges) fault("ERR_TOO_LARGE", where, `less than ${kLimits.merges} ways to join`, "the vocabulary", "more");
   });
   return { left: Int32Array.from(left), right: Int32Array.from(right), made: Int32Array.from(made), rank: Int32Array.from(rank) };
+}
+
+/** By id; the best score has 0, and equal scores share. Sorted, since the hash of a number in a Map or Set has no seed. */
+function ranksOf(pieces: readonly ScoredPiece[]): Int32Array {
+  const ranks = new Int32Array(pieces.length);
+  const ids = pieces.map((_, id) => id).sort((a, b) => pieces[b]!.score - pieces[a]!.score);
+  for (let i = 1; i < ids.length; i++) {
+    const [better, id] = [ids[i - 1]!, ids[i]!];
+    ranks[id] = ranks[better]! + (pieces[id]!.score === pieces[better]!.score ? 0 : 1);
+  }
+  return ranks;
 }
 
 function numberOf(field: Field, where: string, subject: string): number {

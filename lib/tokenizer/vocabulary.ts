@@ -6,8 +6,11 @@ import type { MergeList } from "./bpe.js";
 /** The space mark of SentencePiece, U+2581. */
 export const kSpaceMark = "▁";
 
-/** Product limits of both file forms. */
-export const kLimits = { pieces: 1 << 20, pieceLength: 256, merges: 1 << 21 } as const;
+/**
+ * Product limits of both file forms. `cutting`: characters that are looked at where every piece is cut at every place, which
+ * only tokenizer.model asks for; LLaMA's 32,000 pieces take a million.
+ */
+export const kLimits = { pieces: 1 << 20, pieceLength: 256, merges: 1 << 21, cutting: 1 << 27 } as const;
 
 export enum PieceKind {
   /** Text, possibly the result of merges. */

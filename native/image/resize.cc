@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string>
 
+#include "native/core/number.h"
 #include "native/core/status.h"
 
 // The loops over lanes are plain C++ that the compiler vectorises; on x86-64 it does so twice, for the machine at hand.
@@ -292,9 +293,10 @@ void check(const PreprocessParams& p) {
               std::to_string(p.byte_length));
   for (int c = 0; c < 3; ++c) {
     require(p.mean[c] >= 0 && p.mean[c] <= 1, Code::ERR_INVALID_ARG,
-            "[preprocess] expected 0 to 1 for mean but received " + std::to_string(p.mean[c]));
-    require(p.std[c] > 0 && p.std[c] < 1e6, Code::ERR_INVALID_ARG,
-            "[preprocess] expected a positive number for std but received " + std::to_string(p.std[c]));
+            "[preprocess] expected 0 to 1 for mean but received " + number_text(p.mean[c]));
+    require(p.std[c] >= kLeastDeviation && p.std[c] <= kMostDeviation, Code::ERR_INVALID_ARG,
+            "[preprocess] expected " + number_text(kLeastDeviation) + " to " + number_text(kMostDeviation) + " for std but received " +
+                number_text(p.std[c]));
   }
 }
 

@@ -14,6 +14,9 @@ enum class Geometry { kPad, kCrop };
 // Largest width or height of a picture, and largest side of the square, in pixels.
 constexpr int64_t kMaxImageSide = 65536;
 constexpr int64_t kMaxModelSide = 4096;
+// A channel's deviation, by which its pixels are divided as float32; lib/checkpoint/preprocessing.ts has the same.
+constexpr double kLeastDeviation = 1e-6;
+constexpr double kMostDeviation = 1e6;
 
 struct PreprocessParams {
   const uint8_t* pixels;  // [height, width, channels]

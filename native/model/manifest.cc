@@ -1,8 +1,8 @@
 #include "native/model/manifest.h"
 
 #include <charconv>
-#include <cstdlib>
 
+#include "native/core/number.h"
 #include "native/core/status.h"
 
 namespace himap {
@@ -47,15 +47,14 @@ class Fields {
     return value;
   }
 
-  double real(const char* what, double least, double most) {
+  double real(const char* what, int64_t least, int64_t most) {
     const std::string field(next(what).substr(0, 64));
-    char* end = nullptr;
-    const double value = std::strtod(field.c_str(), &end);
-    if (end != field.c_str() + field.size() || !(value >= least && value <= most)) {
+    const std::optional<double> value = parse_number(field);
+    if (!value || !(*value >= static_cast<double>(least) && *value <= static_cast<double>(most))) {
       bad(std::string("expected a number from ") + std::to_string(least) + " to " + std::to_string(most) + " for " +
           what + " but received " + field);
     }
-    return value;
+    return *value;
   }
 
   [[noreturn]] void bad(const std::string& message) const {
@@ -105,7 +104,7 @@ class ConfigReader {
     else if (key == "headDim") config_.head_dim = fields.integer("headDim", 8, 1024);
     else if (key == "vocabulary") config_.vocabulary = fields.integer("vocabulary", 1, 1 << 24);
     else if (key == "rmsEps") config_.rms_eps = static_cast<float>(fields.real("rmsEps", 0, 1));
-    else if (key == "ropeTheta") config_.rope_theta = fields.real("ropeTheta", 1, 1e12);
+    else if (key == "ropeTheta") config_.rope_theta = fields.real("ropeTheta", 1, 1'000'000'000'000);
     else if (key == "maxPositions") config_.max_positions = fields.integer("maxPositions", 1, kMaxPositions);
     else if (key == "imageTokens") config_.image_tokens = fields.integer("imageTokens", 1, kMaxWidth);
     else if (key == "vision.hidden") vision.hidden = fields.integer("vision.hidden", 8, kMaxWidth);

@@ -4,7 +4,13 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 
 import type { NativeEngine, StepSequence } from "../../lib/binding/native.js";
+import { readConfig } from "../../lib/checkpoint/config.js";
+import type { JsonObject, JsonValue } from "../../lib/checkpoint/json.js";
+import { writeManifest } from "../../lib/checkpoint/manifest.js";
+import { readPreprocessing } from "../../lib/checkpoint/preprocessing.js";
+import type { ModelConfig } from "../../lib/checkpoint/types.js";
 import { chooseToken } from "../../lib/sampling/sampler.js";
+import { TinyCheckpoint, type Json } from "../helpers/tiny-checkpoint.js";
 import { bits, decode, openBench, Pages, prefill, type Bench } from "../helpers/steps.js";
 
 let bench: Bench;
@@ -34,6 +40,62 @@ test("sizes whose products do not fit are refused", () => {
 test("a small manifest cannot ask for large tables of positions", async () => {
   const manifest = bench.checkpoint.manifest.replace(/maxPositions \d+/, `maxPositions ${2 ** 24}`);
   assert.is(await endOf(bench.native.open(manifest, { backend: "cpu", threads: 1, weights: "map", kvType: "f32", kvPages: 8 })), "ERR_BAD_CHECKPOINT");
+});
+
+test("every number that a config may hold, native code takes", () => {
+  const toMap = (value: Json): JsonObject =>
+    new Map(Object.entries(value).map(([key, item]) => [key, item?.constructor === Object ? toMap(item) : (item as JsonValue)]));
+  const sizes = [1, 2, 4, 8, 16, 1023, 1024, 1025, 4096, 65_536, 2 ** 17, 2 ** 20, 2 ** 27];
+  const heads = { hidden_size: 65_536, num_attention_heads: 1024, num_key_value_heads: 1024 };
+  const edits: Json[] = [
+    ...["hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "max_position_embeddings"].flatMap((key) =>
+      sizes.flatMap((size) => [{ [key]: size }, { [key]: size, head_dim: 8 }, { [key]: size, head_dim: 1024 }])),
+    ...[1, 64, 1024].flatMap((count) => sizes.map((hidden_size) => ({ hidden_size, num_attention_heads: count, num_key_value_heads: 1 }))),
+    { ...heads, head_dim: 1024 }, heads,
+    ...[1e-12, 1e-5, 0.1, 1e-300].map((rms_norm_eps) => ({ rms_norm_eps })),
+    ...[1, 10_000.5, 1e12, 1e13].map((rope_theta) => ({ rope_theta })),
+  ].map((text) => ({ text, vision: {} }));
+  edits.push(...[
+    ...[1, 2, 4, 14, 256].flatMap((patch_size) => [1, 1022, 1023, 1024, 4096].map((grid) => ({ patch_size, image_size: patch_size * grid }))),
+    ...[1, 64, 1024].flatMap((num_attention_heads) => sizes.map((hidden_size) => ({ hidden_size, num_attention_heads }))),
+    ...sizes.flatMap((size) => [{ intermediate_size: size }, { num_hidden_layers: size }]),
+    ...[1e-12, 0.1].map((layer_norm_eps) => ({ layer_norm_eps })),
+  ].map((vision) => ({ text: {}, vision })));
+  let taken = 0;
+  for (const { text: decoder, vision } of edits) {
+    for (const strategy of ["default", "full"]) {
+      const { config } = new TinyCheckpoint();
+      Object.assign(config, { vision_feature_select_strategy: strategy });
+      Object.assign(config.text_config, decoder);
+      Object.assign(config.vision_config, vision);
+      let model: ModelConfig;
+      try {
+        ({ model } = readConfig(toMap(config), undefined));
+      } catch {
+        continue;
+      }
+      const refused = codeOf(() => (bench.native.memoryOf(writeManifest({ config: model, files: [], tensors: [] }), 1, 1), undefined));
+      assert.is(refused, undefined, JSON.stringify({ decoder, vision, strategy }));
+      taken++;
+    }
+  }
+  assert.ok(taken > 100, String(taken));
+});
+
+test("every deviation that a processor may have, native code takes", async () => {
+  for (const value of [0, 1e-7, 1e-6, 0.25, 1, 1e6, 1_000_001]) {
+    let std: [number, number, number];
+    try {
+      ({ std } = readPreprocessing(new Map([["image_std", [value, value, value]]]), "preprocessor_config.json", 2));
+    } catch {
+      assert.ok(value < 1e-6 || value > 1e6, String(value));
+      continue;
+    }
+    const { pixels } = await bench.native.preprocess({
+      pixels: new Uint8Array(3).fill(255), width: 1, height: 1, channels: 3, geometry: "crop", side: 2, mean: [0, 0, 0], std,
+    });
+    assert.is(pixels[0], Math.fround(1 / Math.fround(value)));
+  }
 });
 
 test("a prompt of which nothing would be left is refused", async () => {

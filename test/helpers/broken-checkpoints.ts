@@ -333,6 +333,10 @@ const configs: BrokenCheckpoint[] = [
   { name: "heads that the KV heads do not divide", code: "ERR_BAD_CHECKPOINT", says: ["text_config.num_key_value_heads", "received 3"], edit: text("num_key_value_heads", 3) },
   { name: "a head width of 4", code: "ERR_UNSUPPORTED_MODEL", says: ["text_config", "multiple of 8", "received 4"], edit: text("num_attention_heads", 8) },
   { name: "a given head width of 20", code: "ERR_UNSUPPORTED_MODEL", says: ["text_config.head_dim", "multiple of 8", "received 20"], edit: text("head_dim", 20) },
+  { name: "a head width of 1032", code: "ERR_UNSUPPORTED_MODEL", says: ["text_config", "at most 1024", "received 1032"], edit: config((top) => Object.assign(top.text_config, { hidden_size: 2064 })) },
+  { name: "a width of 4", code: "ERR_BAD_CHECKPOINT", says: ["text_config.hidden_size", "from 8", "received 4"], edit: config((top) => Object.assign(top.text_config, { hidden_size: 4, head_dim: 8 })) },
+  { name: "more positions than wide heads have angles for", code: "ERR_BAD_CHECKPOINT", says: ["text_config.max_position_embeddings", "to 131072", "received 131073"], edit: config((top) => Object.assign(top.text_config, { head_dim: 1024, max_position_embeddings: 131_073 })) },
+  { name: "more patches than an image may have", code: "ERR_UNSUPPORTED_MODEL", says: ["vision_config.image_size / patch_size", "at most 1023", "received 1024"], edit: config((top) => Object.assign(top.vision_config, { image_size: 1024, patch_size: 1 })) },
   { name: "a head width of 4 in the tower", code: "ERR_UNSUPPORTED_MODEL", says: ["vision_config", "multiple of 8", "received 4"], edit: vision("num_attention_heads", 4) },
   { name: "a tower without a width", code: "ERR_BAD_CHECKPOINT", says: ["vision_config.hidden_size", "nothing"], edit: vision("hidden_size", undefined) },
   { name: "a tower that is no object", code: "ERR_BAD_CHECKPOINT", says: ["vision_config", "object", "5"], edit: top("vision_config", 5) },
@@ -349,6 +353,7 @@ const configs: BrokenCheckpoint[] = [
   { name: "another processor", code: "ERR_UNSUPPORTED_MODEL", says: ["preprocessor_config.json", "image_processor_type", '"SiglipImageProcessor"'], edit: processor("image_processor_type", "SiglipImageProcessor") },
   { name: "another scale", code: "ERR_UNSUPPORTED_MODEL", says: ["preprocessor_config.json", "rescale_factor"], edit: processor("rescale_factor", 1 / 127.5) },
   { name: "a mean of two colours", code: "ERR_BAD_CHECKPOINT", says: ["preprocessor_config.json", "image_mean", "3 numbers"], edit: processor("image_mean", [0.5, 0.5]) },
+  { name: "a deviation above a million", code: "ERR_BAD_CHECKPOINT", says: ["preprocessor_config.json", "image_std", "received 1000001"], edit: processor("image_std", [0.5, 1_000_001, 0.5]) },
   { name: "a deviation of zero", code: "ERR_BAD_CHECKPOINT", says: ["preprocessor_config.json", "image_std", "received 0"], edit: processor("image_std", [0.5, 0, 0.5]) },
 ];
 

@@ -13,9 +13,13 @@
 #include <vector>
 
 #include "native/backend/library_file.h"
+#include "native/core/number.h"
 #include "native/core/status.h"
 #include "native/core/task_thread.h"
+#include "native/image/resize.h"
+#include "native/model/manifest.h"
 #include "test/native/check.h"
+#include "test/native/comma_locale.h"
 
 using namespace himap;
 
@@ -106,6 +110,52 @@ TEST("a library's file that is damaged is refused before it is opened") {
     refused = error.message.find("does not exist") != std::string::npos;
   }
   CHECK(refused);
+}
+
+/** A manifest without tensors. */
+std::string manifest_with(const std::string& eps, const std::string& theta) {
+  return "himap-manifest 1\nconfig hidden 16\nconfig ffn 24\nconfig layers 1\nconfig heads 2\nconfig kvHeads 2\nconfig headDim 8\n"
+         "config vocabulary 40\nconfig rmsEps " + eps + "\nconfig ropeTheta " + theta + "\nconfig maxPositions 96\n"
+         "config imageTokens 4\nconfig vision.hidden 16\nconfig vision.ffn 24\nconfig vision.layers 1\nconfig vision.heads 2\n"
+         "config vision.imageSize 28\nconfig vision.patchSize 14\nconfig vision.eps 1e-5\nconfig vision.activation gelu\n"
+         "config vision.keepClass false\nend\n";
+}
+
+template <class Work>
+std::string refusal(const Work& work) {
+  try {
+    work();
+    return "nothing";
+  } catch (const Error& error) {
+    return error.message;
+  }
+}
+
+/** Everything that reads or writes a fraction. */
+void check_fractions() {
+  const ModelConfig config = parse_manifest(manifest_with("0.00001", "10000.5")).config;
+  CHECK(config.rms_eps == 1e-5f && config.rope_theta == 10000.5 && config.vision.eps == 1e-5f);
+  CHECK_EQ(refusal([] { parse_manifest(manifest_with("0,1", "10000")); }),
+           std::string("[manifest] line 9: expected a number from 0 to 1 for rmsEps but received 0,1"));
+  CHECK_EQ(refusal([] { parse_manifest(manifest_with("0.1", "0.5")); }),
+           std::string("[manifest] line 10: expected a number from 1 to 1000000000000 for ropeTheta but received 0.5"));
+  const uint8_t pixel[3] = {};
+  PreprocessParams params{pixel, 3, 1, 1, 3, Geometry::kPad, 1, {0.5, 0.5, 1.5}, {1, 1, 1}};
+  CHECK_EQ(refusal([&] { preprocess(params); }), std::string("[preprocess] expected 0 to 1 for mean but received 1.5"));
+  params.mean[2] = 0.5;
+  params.std[0] = 0.0000005;
+  CHECK_EQ(refusal([&] { preprocess(params); }),
+           std::string("[preprocess] expected 1e-06 to 1000000 for std but received 5e-07"));
+  for (const char* none : {"", " ", "1 ", "1.5x", "x"}) CHECK(!parse_number(none));
+}
+
+TEST("fractions are read and written with a point") { check_fractions(); }
+
+TEST("and so under a locale of the host's that has a comma") {
+  const test::CommaLocale locale;
+  if (!locale.set()) return test::skip("localedef is needed to make a locale with a comma");
+  check_fractions();
+  CHECK_EQ(std::to_string(0.5), std::string("0,500000"));  // the locale is in force, and has been left so
 }
 
 TEST_MAIN()

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import {
-  cpSync, existsSync, openSync, closeSync, mkdirSync, readdirSync, readFileSync, readSync, renameSync, rmSync, truncateSync,
-  writeFileSync, writeSync,
+  closeSync, constants, cpSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, readSync, renameSync, rmSync,
+  truncateSync, writeFileSync, writeSync,
 } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -11,6 +11,7 @@ import * as assert from "uvu/assert";
 
 import { openCheckpoint } from "../../lib/checkpoint/index.js";
 import { HimapError, type ErrorCode } from "../../lib/errors.cjs";
+import { openToRead, readInto } from "../../weights-tools/byte-source.js";
 import { convertCheckpoint, type ConvertOptions } from "../../weights-tools/convert.js";
 import { torchFormat } from "../../weights-tools/torch-file.js";
 import { verifyCheckpoint } from "../../weights-tools/verify.js";
@@ -403,6 +404,24 @@ test("NaN and infinity in each type are found, and nothing else is", () =>
     assert.is((await failure(verifyCheckpoint(out, { values: true, signal: controller.signal }))).code, "ERR_ABORTED");
     renameSync(path.join(out, "tokenizer.model"), path.join(out, "hidden"));
     assert.is((await failure(verifyCheckpoint(out))).code, "ERR_BAD_CHECKPOINT");
+  }));
+
+test("a pipe that took the place of a file since is refused, and nobody waits for a writer", () =>
+  withFolder(async (folder) => {
+    const pipe = path.join(folder, "model.safetensors");
+    assert.is(spawnSync("mkfifo", [pipe]).status, 0);
+    let waited = false;
+    // A writer, which lets an opening that waits go on, so that the test ends.
+    const writer = setTimeout(() => {
+      waited = true;
+      closeSync(openSync(pipe, constants.O_RDWR | constants.O_NONBLOCK));
+    }, 10_000);
+    const file = await openToRead(pipe, "model.safetensors");
+    clearTimeout(writer);
+    const refused: unknown = await readInto(file, new Uint8Array(8), 0, "model.safetensors").catch((error: unknown) => error);
+    await file.close();
+    assert.is((refused as HimapError).code, "ERR_BAD_CHECKPOINT");
+    assert.not(waited);
   }));
 
 test("memory stays flat: 150 MB of tensors in a process that may hold little", () =>

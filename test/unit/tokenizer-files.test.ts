@@ -8,6 +8,9 @@ import * as assert from "uvu/assert";
 
 import { HimapError, type ErrorCode } from "../../lib/errors.cjs";
 import { checkAgreement, loadTokenizer, parseTokenizerJson, parseTokenizerModel, VocabularyTokenizer } from "../../lib/tokenizer/index.js";
+import { PairTable } from "../../lib/tokenizer/pair-table.js";
+import { kLimits } from "../../lib/tokenizer/vocabulary.js";
+import { assertAsQuick, chosenNumbers, chosenPairs } from "../helpers/chosen-keys.js";
 import { Random } from "../helpers/random.js";
 import {
   firstMetaspace, float, jsonBytes, jsonForm, llamaNormalizer, llamaTrainer, message, modelFile, modelPiece, number, prependNormalizer, smallPieces,
@@ -196,6 +199,37 @@ test(`tokenizer.model: ${modelCases.length} faults, each named`, () => {
 test("tokenizer.model: fields of later versions are passed over", () => {
   const later = Buffer.concat([modelFile(pieces), number(99, 7), message(77, "x"), float(78, 1), modelPiece({ text: "c", score: -9, type: 1 })]);
   assert.is(new VocabularyTokenizer(parseTokenizerModel(later, "tokenizer.model")).size, 265);
+});
+
+test("pairs of ids that a vocabulary chose cost no more than others", () => {
+  const count = 30_000;
+  const fill = (pairs: readonly (readonly [number, number])[]) => () => {
+    const table = new PairTable(count);
+    assert.ok(pairs.every(([left, right], i) => table.add(left, right, i)));
+    assert.ok(pairs.every(([left, right], i) => table.get(left, right) === i));
+  };
+  const grid = (step: number) => Array.from({ length: count }, (_, i) => [(i % 200) * step, Math.floor(i / 200) * step] as const);
+  assertAsQuick(fill(chosenPairs(count, 260, 16)), fill(grid(1)), "chosen for fixed multipliers");
+  for (const step of [2, 256, 4096]) assertAsQuick(fill(grid(step)), fill(grid(1)), `multiples of ${step}`);
+});
+
+test("tokenizer.model: scores that a vocabulary chose cost no more than others, and rank as they should", () => {
+  const texts = Array.from({ length: 16_000 }, (_, i) => `x${String.fromCodePoint(0x4e00 + i)}`);
+  const file = (scores: readonly number[]) => modelFile([...pieces, ...texts.map((text, i) => ({ text, type: 1, score: scores[i]! }))]);
+  const [chosen, ordinary] = [file(chosenNumbers(texts.length)), file(texts.map((_, i) => i))];
+  assertAsQuick(() => parseTokenizerModel(chosen, "t"), () => parseTokenizerModel(ordinary, "t"), "scores");
+  const few = modelFile([...pieces, ...["xa", "xb", "ya", "yb"].map((text, i) => ({ text, type: 1, score: [3, 7, 7, 5][i]! }))]);
+  const { merges } = parseTokenizerModel(few, "t");
+  assert.equal([...merges.rank.slice(-4)], [2, 0, 0, 1]);
+});
+
+test("tokenizer.model: long pieces by the thousand are refused before they are cut", () => {
+  const random = new Random(5);
+  const long = Array.from({ length: kLimits.cutting / 256 ** 2 + 1 }, () => ({
+    text: Array.from({ length: 256 }, () => "ab"[random.below(2)]).join(""), type: 1, score: -9,
+  }));
+  parseTokenizerModel(modelFile([...pieces, ...long.slice(2)]), "tokenizer.model");
+  fails(() => parseTokenizerModel(modelFile([...pieces, ...long]), "tokenizer.model"), "ERR_TOO_LARGE", "the squares of", "long pieces");
 });
 
 test("ten thousand mutated files: a tokenizer or a typed error", () => {

@@ -4,7 +4,9 @@ import * as assert from "uvu/assert";
 import type { StoredTensor } from "../../lib/checkpoint/safetensors.js";
 import { HimapError, type ErrorCode } from "../../lib/errors.cjs";
 import { memorySource } from "../../weights-tools/byte-source.js";
+import { unpickle, type PickledDict } from "../../weights-tools/pickle.js";
 import { readTorchTensors } from "../../weights-tools/torch-file.js";
+import { assertAsQuick, chosenNumbers } from "../helpers/chosen-keys.js";
 import { hostileArchives } from "../helpers/hostile-archives.js";
 import {
   bytesOf, op, pickledDict, pickledStorage, pickledTensor, torchEntries, torchFile, zipOf,
@@ -98,6 +100,26 @@ test("a state dict of 30,000 parameters is within the limits", async () => {
   const items = Array.from({ length: 30_000 }, (_, i) => bytesOf(op.text(`w${i}`), parameter));
   const found = await read(archive(bytesOf(op.proto, ordered, op.mark, ...items, op.setItems, op.stop)));
   assert.is(found.length, 30_000);
+});
+
+test("numbers that a pickle chose for keys cost no more than others", () => {
+  const count = 16_000;
+  const dict = (keys: readonly number[]) => {
+    const pickle = bytesOf(op.proto, op.dict, op.mark, ...keys.flatMap((key) => [op.int(key), op.none]), op.setItems, op.stop);
+    return () => unpickle(pickle, "data.pkl", () => undefined);
+  };
+  assertAsQuick(dict(chosenNumbers(count)), dict(Array.from({ length: count }, (_, i) => i)), "keys of a dict");
+});
+
+test("values may be remembered in any order, with gaps", () => {
+  const pickle = bytesOf(
+    op.proto, op.dict,
+    op.text("w"), op.put(200), op.none, op.setItem,
+    op.text("x"), op.put(3), op.get(200), op.setItem,
+    op.text("y"), op.get(3), op.setItem, op.stop,
+  );
+  const { entries } = unpickle(pickle, "data.pkl", () => undefined) as PickledDict;
+  assert.equal([...entries], [["w", null], ["x", "w"], ["y", "x"]]);
 });
 
 test("the corpus of hostile archives is large, and its names are all different", () => {
