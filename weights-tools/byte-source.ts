@@ -1,10 +1,10 @@
 /** Bytes that are read at any place: a file of any size, or memory in tests. */
 
-import { constants } from "node:fs";
-import { open, type FileHandle } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 
 import { fault } from "../lib/checkpoint/fault.js";
 import { unreadable } from "../lib/checkpoint/files.js";
+import { openToRead } from "../lib/open-file.js";
 
 export interface ByteSource {
   /** Bytes in all. */
@@ -19,9 +19,8 @@ export interface ByteSource {
  * Opens a file of a checkpoint for reading.
  * @throws HimapError ERR_BAD_CHECKPOINT where it cannot be read
  */
-export function openToRead(location: string, name: string): Promise<FileHandle> {
-  // Without O_NONBLOCK opening a pipe, which may have taken the place of the file since, would wait for a writer.
-  return open(location, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)).catch((cause: unknown) => unreadable(name, cause));
+export function openSource(location: string, name: string): Promise<FileHandle> {
+  return openToRead(location).catch((cause: unknown) => unreadable(name, cause));
 }
 
 /**

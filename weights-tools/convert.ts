@@ -21,7 +21,7 @@ import { findTensors } from "../lib/checkpoint/tensors.js";
 import { HimapError } from "../lib/errors.cjs";
 import type { LoadProgress } from "../lib/types.js";
 import { abortedError } from "../lib/watch.js";
-import { openToRead, readInto } from "./byte-source.js";
+import { openSource, readInto } from "./byte-source.js";
 import { indexFile, safetensorsHeader, shardIndex, shardName } from "./safetensors-writer.js";
 import { torchFormat } from "./torch-file.js";
 
@@ -197,7 +197,7 @@ async function writeShard(to: string, shard: Copy[], buffer: Uint8Array, onBytes
     const header = safetensorsHeader(shard);
     await writeAll(file, header);
     for (const { from, offset, bytes } of shard) {
-      const source = sources.get(from.path) ?? (await openToRead(from.path, from.path));
+      const source = sources.get(from.path) ?? (await openSource(from.path, from.path));
       sources.set(from.path, source);
       for (let done = 0; done < bytes; ) {
         const piece = buffer.subarray(0, Math.min(buffer.length, bytes - done));

@@ -9,7 +9,7 @@ import { llava } from "../lib/families/llava.js";
 import { checkAgreement, loadTokenizer } from "../lib/tokenizer/index.js";
 import type { LoadProgress } from "../lib/types.js";
 import { abortedError } from "../lib/watch.js";
-import { openToRead, readInto } from "./byte-source.js";
+import { openSource, readInto } from "./byte-source.js";
 import { typeBytes } from "./number-formats.js";
 
 export interface VerifyOptions {
@@ -73,7 +73,7 @@ async function scanValues(
   let values = 0;
   for (const [index, { path: location }] of checkpoint.files.entries()) {
     const name = path.basename(location);
-    const file = await openToRead(location, name);
+    const file = await openSource(location, name);
     try {
       for (const tensor of ranges.values()) {
         if (tensor.file !== index) continue;

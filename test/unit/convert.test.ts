@@ -11,7 +11,7 @@ import * as assert from "uvu/assert";
 
 import { openCheckpoint } from "../../lib/checkpoint/index.js";
 import { HimapError, type ErrorCode } from "../../lib/errors.cjs";
-import { openToRead, readInto } from "../../weights-tools/byte-source.js";
+import { openSource, readInto } from "../../weights-tools/byte-source.js";
 import { convertCheckpoint, type ConvertOptions } from "../../weights-tools/convert.js";
 import { torchFormat } from "../../weights-tools/torch-file.js";
 import { verifyCheckpoint } from "../../weights-tools/verify.js";
@@ -416,7 +416,7 @@ test("a pipe that took the place of a file since is refused, and nobody waits fo
       waited = true;
       closeSync(openSync(pipe, constants.O_RDWR | constants.O_NONBLOCK));
     }, 10_000);
-    const file = await openToRead(pipe, "model.safetensors");
+    const file = await openSource(pipe, "model.safetensors");
     clearTimeout(writer);
     const refused: unknown = await readInto(file, new Uint8Array(8), 0, "model.safetensors").catch((error: unknown) => error);
     await file.close();
