@@ -77,7 +77,7 @@ test("answers as `generate` gives them, failures of items beside them, and the f
       assert.is(code, 1, err);
       assert.match(out, /^results\.jsonl: 6 of 6 items, 3 failed \(--retry-failed runs them again\)\n(?:  . ERR_.*\n){2}this run: 6 items in .* 162 of 288 image tokens kept \(56 %\)\n$/);
       assert.match(out, /\n  2 ERR_INVALID_ARG, the first: .*\n/);
-      assert.match(out, /\n  1 ERR_BAD_IMAGE: missing\.png: .*ENOENT\n/);
+      assert.match(out, /\n  1 ERR_BAD_IMAGE: generate: messages\[0\]\.content\[0\]\.image: missing\.png: .*ENOENT\n/);
       const records = new Map(recordsOf(`${folder}/results.jsonl`).map((record) => [record.id, record]));
       const codes = [...records].filter(([, record]) => !record.ok).map(([id, record]) => [id, record.ok || record.error.code]);
       assert.equal(codes.sort(), [["#5", "ERR_INVALID_ARG"], ["missing", "ERR_BAD_IMAGE"], ["odd", "ERR_INVALID_ARG"]]);
