@@ -2,7 +2,7 @@
 
 import { fileURLToPath } from "node:url";
 
-import { type Faults } from "../check.js";
+import type { Faults } from "../check.js";
 import { limits } from "../defaults.js";
 import type { RawImage } from "../types.js";
 import type { PictureInput } from "./decode.js";
