@@ -3,7 +3,7 @@
  * enforced here, because the ranges found are later mapped and read without another look at the JSON.
  */
 
-import { type FileHandle } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 
 import { fault, quote, tensorIn } from "./fault.js";
 import { describe, parseJsonObject, type JsonValue } from "./json.js";
