@@ -5,8 +5,8 @@
  *
  * A LLaVA of random weights whose decoder has about a billion, in each float type, and the same numbers as GGUF (22 GB in
  * build/bench-cpu, made once). First a text prompt and some decode steps, engines taking turns; then a picture up to the first
- * token, unpruned and with himap. `--short` measures each once, pictures in F16 alone. Figures go to bench/results/cpu.json,
- * those of any other choice to a name that tells it; what is printed at the end is Markdown. Linux x64.
+ * token, unpruned and with himap. `--short` measures each once, text in F16 and BF16, pictures in F16. Figures go to
+ * bench/results/cpu.json, those of any other choice to a name that tells it; what is printed at the end is Markdown. Linux x64.
  */
 
 import path from "node:path";

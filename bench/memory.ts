@@ -77,7 +77,8 @@ const [, coldSeconds] = await timed(async () => (await load(folder)).dispose());
 const before = status("RssAnon");
 let peak = before;
 const timer = setInterval(() => (peak = Math.max(peak, status("RssAnon"))), 5);
-const [engine, openSeconds] = await timed(() => load(folder));
+// Without a place for remembered pictures: the second question about the picture is to pay for its encoding too.
+const [engine, openSeconds] = await timed(() => load(folder, { memory: { embeddingBytes: 0 } }));
 
 const prompt = Array.from({ length: promptWords }, (_, i) => ["how", "many", "red", "shapes"][i % 4]).join(" ");
 const result = await engine.generate(prompt, { maxTokens: 2 });
