@@ -5,8 +5,8 @@
  *
  * A LLaVA of random weights whose decoder has about a billion, in each float type, and the same numbers as GGUF (22 GB in
  * build/bench-cpu, made once). First a text prompt and some decode steps, engines taking turns; then a picture up to the first
- * token, unpruned and with himap. `--short` measures each once, text in F16 and BF16, pictures in F16. Figures go to
- * bench/results/cpu.json, those of any other choice to a name that tells it; what is printed at the end is Markdown. Linux x64.
+ * token, unpruned and with himap. `--short` measures F16, each once. Figures go to bench/results/cpu.json, those of
+ * any other choice to a name that tells it; what is printed at the end is Markdown. Linux x64.
  */
 
 import path from "node:path";
@@ -41,13 +41,13 @@ for (const model of models) {
     save();
   }
 }
-const pictured = models.find(({ type }) => type === "F16") ?? models[0]!;
-for (const model of bench.short ? [pictured] : models) {
+for (const model of models) {
   for (const threads of threadCounts) {
     vision.push(...(await benchVision(model, threads, settings.repetitions)));
     save();
   }
 }
+const pictured = models.find(({ type }) => type === "F16") ?? models[0]!;
 if (bench.visionRival) visionRival.push(await benchVisionRival(pictured, threadCounts.at(-1)!));
 
 const command = ["npm run bench:cpu", ...(args.length > 0 ? ["--", ...args] : [])].join(" ");

@@ -3,23 +3,27 @@
  *
  *   npm run eval:pico [-- --limit N] [-- --out FILE]     about 10 minutes on two cores
  *
+ * Figures go to bench/results/eval-pico.json, those of fewer questions to a name that tells how many; Markdown is printed.
  * Greedy. Each scene passes the vision tower once; the questions about it then take its embedding, so that prefill times
  * are of the decoder alone. Each question meets all policies in turn, so that the machine's moods meet all alike.
  */
 
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { cpus } from "node:os";
+import { readFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
 import { median } from "../lib/cli/output.js";
 import { load, presets } from "../lib/index.js";
-import { packageRoot, packageVersion } from "../lib/package.js";
+import { packageRoot } from "../lib/package.js";
 import type { Engine, ImageEmbedding, Preset, Pruning } from "../lib/types.js";
+import { LoadWatch } from "./cpu/machine.js";
+import { caption } from "./cpu/markdown.js";
+import { processorSeconds } from "./cpu/text-run.js";
 import { markdown } from "./eval/markdown.js";
 import { report, type Answered, type Evaluation } from "./eval/report.js";
 import { openScenes, sceneSide as side } from "./eval/scenes.js";
 import { isRight, type Question } from "./eval/score.js";
+import { beginRun, resultFile, unusual } from "./result.js";
 
 /** Longer than any right answer. */
 const maxTokens = 64;
@@ -30,7 +34,7 @@ const policies = (Object.keys(presets) as Preset[]).flatMap((preset): { preset: 
   preset === "random" ? seeds.map((seed) => ({ preset, pruning: { preset, seed } })) : [{ preset, pruning: preset }],
 );
 
-const { limit, out } = parseArgs({ options: { limit: { type: "string" }, out: { type: "string" } } }).values;
+const { limit, out: given } = parseArgs({ options: { limit: { type: "string" }, out: { type: "string" } } }).values;
 const folder = path.join(packageRoot, "bench", "pico-eval");
 const all = readFileSync(path.join(folder, "questions.jsonl"), "utf8").trim().split("\n").map((line) => JSON.parse(line) as Question);
 const wanted = limit === undefined ? all.length : Math.min(all.length, Number(limit));
@@ -38,6 +42,8 @@ if (!(wanted >= 1)) throw new Error(`expected a number of questions for --limit 
 // Spread over the file, so that few questions still are of every type.
 const questions = Array.from({ length: wanted }, (_, i) => all[Math.floor((i * all.length) / wanted)]!);
 
+const out = given ?? resultFile("eval-pico", [unusual(String(wanted), String(all.length), `${wanted}-questions`)]);
+const write = await beginRun(out);
 const sceneOf = await openScenes();
 
 async function ask(engine: Engine, question: Question, embedding: ImageEmbedding, pruning: Pruning): Promise<Answered> {
@@ -72,6 +78,8 @@ let scene = -1;
 let embedding = blankEmbedding;
 // Untimed, each way once: the first run touches weights and workspace for the first time.
 for (const { pruning } of policies) await ask(engine, questions[0]!, embedding, pruning);
+const watch = new LoadWatch();
+const processor = processorSeconds();
 for (const [i, question] of questions.entries()) {
   if (question.scene !== scene) {
     scene = question.scene;
@@ -90,12 +98,11 @@ for (const [i, question] of questions.entries()) {
     process.stderr.write(`${i + 1} of ${questions.length} questions, ${elapsed.toFixed(0)} s of about ${((elapsed / (i + 1)) * questions.length).toFixed(0)} s\n`);
   }
 }
+const others = watch.others(processorSeconds() - processor);
 await engine.dispose();
 
 const evaluation: Evaluation = {
-  machine: `${cpus()[0]!.model}, ${cpus().length} processors`,
-  version: packageVersion,
-  node: process.version,
+  ...others,
   simd: info.simd,
   threads: info.threads,
   fingerprint: info.fingerprint,
@@ -107,11 +114,5 @@ const evaluation: Evaluation = {
   encodeMs: median(visionMs),
   ...report(questions, policies.map(({ preset }, i) => ({ preset, answers: answers[i]! })), blank),
 };
-// A quick look is not a result to keep.
-const file = out ?? (limit === undefined ? path.join(packageRoot, "bench", "results", "eval-pico.json") : undefined);
-if (file !== undefined) {
-  mkdirSync(path.dirname(file), { recursive: true });
-  writeFileSync(file, `${JSON.stringify(evaluation, undefined, 2)}\n`);
-}
-process.stdout.write(markdown(evaluation));
-if (file !== undefined) process.stderr.write(`written to ${file}\n`);
+const command = `npm run eval:pico${limit === undefined ? "" : ` -- --limit ${limit}`}`;
+console.log([caption(command, path.relative(packageRoot, out), write(evaluation), [evaluation]), markdown(evaluation)].join("\n"));

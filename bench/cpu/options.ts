@@ -7,14 +7,13 @@ import { resultFile, unusual } from "../result.js";
 import type { TextSettings } from "./text.js";
 
 const usual = { types: "F32,F16,BF16", threads: "1,2", shape: "1b", prompt: "640" };
-/** Without F32, which takes longest and is nobody's best. */
-const typesOfShort = "F16,BF16";
+/** What checkpoints are published in. */
+const typesOfShort = "F16";
 
 export interface CpuBench {
   types: WeightType[];
   threadCounts: number[];
   shape: string;
-  short: boolean;
   visionRival: boolean;
   settings: TextSettings;
   /** Where the figures go. */
@@ -42,7 +41,6 @@ export function cpuBench(args: readonly string[]): CpuBench {
     types: types.split(",") as WeightType[],
     threadCounts: threads.split(",").map(Number),
     shape,
-    short,
     visionRival: values["vision-rival"],
     settings: { prompt: Number(prompt), steps: 32, repetitions: short ? { count: 1, most: 1 } : { count: 3, most: 9 } },
     out: values.out ?? resultFile("cpu", [

@@ -1,6 +1,7 @@
 /** An evaluation as Markdown, for docs and README to copy. */
 
 import { bytesText, flopsText, percentText } from "../../lib/text.js";
+import { table } from "../cpu/markdown.js";
 import type { Accuracy, Comparison, Evaluation, Row } from "./report.js";
 import type { Interval } from "./statistics.js";
 
@@ -10,16 +11,12 @@ const accuracyText = ({ share, interval }: Accuracy): string => `${points(share)
 const intervalText = ({ low, high }: Interval): string => `${signed(low)} to ${signed(high)}`;
 const nameOf = ({ preset, runs }: Pick<Row, "preset" | "runs">): string => `\`${preset}\`${runs > 1 ? ` (mean of ${runs} seeds)` : ""}`;
 
-function table(head: string[], rows: string[][]): string {
-  return [head, head.map((_, i) => (i === 0 ? "---" : "---:")), ...rows].map((cells) => `| ${cells.join(" | ")} |\n`).join("");
-}
-
 export function markdown(evaluation: Evaluation): string {
   const { rows, blank, himapAgainst } = evaluation;
   const types = Object.keys(blank.byType);
   const random = rows.find(({ runShares }) => runShares);
   return [
-    `${evaluation.questions} questions about ${evaluation.scenes} scenes, greedy; ${evaluation.machine}, ${evaluation.threads} threads, ${evaluation.simd}.\n`,
+    `${evaluation.questions} questions about ${evaluation.scenes} scenes, greedy; ${evaluation.threads} threads, ${evaluation.simd}.\n`,
     "Right answers, %, and what they took (operations of vision tower and prefill; median prefill of the decoder; mean KV bytes)\n",
     table(
       ["pruning", "right (95 %)", "same answer as unpruned", "image tokens per layer", "image FLOPs (paper)", "prefill FLOPs", "prefill", "KV"],

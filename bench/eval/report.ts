@@ -2,6 +2,7 @@
 
 import { median } from "../../lib/cli/output.js";
 import type { Preset } from "../../lib/types.js";
+import type { Others } from "../cpu/machine.js";
 import type { Question } from "./score.js";
 import { bootstrapOver, mcnemar, mean, wilson, type Interval } from "./statistics.js";
 
@@ -75,10 +76,7 @@ export interface Report {
   blank: { accuracy: Accuracy; byType: Record<string, Accuracy> };
 }
 
-export interface Evaluation extends Report {
-  machine: string;
-  version: string;
-  node: string;
+export interface Evaluation extends Report, Others {
   simd: string;
   threads: number;
   fingerprint: string;

@@ -95,7 +95,7 @@ test("the page says who loses", () => {
     { preset: "none" as const, answers: questions.map(() => answered(true)) },
     { preset: "himap" as const, answers: questions.map((_, i) => answered(i >= 10)) },
   ];
-  const facts = { machine: "m", version: "1", node: "v", simd: "s", threads: 2, fingerprint: "f", questions: 40, scenes: 20, layers: 16, imageTokens: 144, maxTokens: 64, encodeMs: 3 };
+  const facts = { others: 0, background: 0, simd: "s", threads: 2, fingerprint: "f", questions: 40, scenes: 20, layers: 16, imageTokens: 144, maxTokens: 64, encodeMs: 3 };
   const page = markdown({ ...facts, ...report(questions, runs, questions.map(() => answered(false))) } satisfies Evaluation);
   assert.match(page, /\| `himap` \| 75\.0 \(59\.8 to 85\.8\) \| 75 % \| 54\.0 \| 35 % \| 700 MFLOP \(50 %\) \| 1\.0 ms \| 2\.00 MB \|/);
   assert.match(page, /- `himap` against `none`: loses, -25\.0 points .* answers lost 10, won 0; exact McNemar p = 0\.0020/);
