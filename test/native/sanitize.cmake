@@ -35,6 +35,8 @@ foreach(program core image cpu replay fault)
   set_target_properties(test_${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/tests)
 endforeach()
 set_target_properties(himap_fault PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/tests LINK_OPTIONS "${HIMAP_SANITIZERS}")
+# Not where `npm test` has its own, which no program without the sanitizers could open any more.
+set_target_properties(himap_shim PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/tests)
 
 add_library(himap_fuzz STATIC test/native/made_model.cc test/native/tiny_model.cc ${HIMAP_FUZZ_MAIN})
 target_link_libraries(himap_fuzz PUBLIC himap_core)
