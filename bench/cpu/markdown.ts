@@ -22,7 +22,7 @@ export function caption(command: string, file: string, { machine, commit, second
   const niced = most("background");
   return (
     `\`${command}\`${commit === undefined ? "" : ` at ${commit}`} on ${machine.processors} processors (${machine.processor}), other processes\n` +
-    `taking at most ${most("others")} of them${niced === "0.00" ? "" : `, work of low priority ${niced}`}; \`${file}\` has every run. ` +
+    `taking at most ${most("others")} of them${niced === "0.00" ? "" : `, work of low priority ${niced}`}; \`${file}\` has the figures. ` +
     `${(seconds / 60).toPrecision(2)} minutes.\n`
   );
 }

@@ -224,7 +224,7 @@ test("what a run prints is Markdown with the SIMD path beside the figures", () =
   const rival = { rival: "other 1", type: "F16", threads: 2, total: 9, prompt: 8, promptTokens: 640, processor: 13.5, others: 0, background: 0 };
   assert.is(
     caption("npm run bench:cpu", "cpu.json", facts, [{ others: 0.01, background: 0.2 }, { others: 0.049, background: 0 }]),
-    "`npm run bench:cpu` at abcdef1 on 2 processors (P), other processes\ntaking at most 0.05 of them, work of low priority 0.20; `cpu.json` has every run. 33 minutes.\n",
+    "`npm run bench:cpu` at abcdef1 on 2 processors (P), other processes\ntaking at most 0.05 of them, work of low priority 0.20; `cpu.json` has the figures. 33 minutes.\n",
   );
   assert.is((textTables([text], "r").match(/^\| F16, 2, avx2 \| 10\.0 \(50\) \||^\| F16, 2, avx2 \| 2\.00 \(10\.0\) \|/gm) ?? []).length, 2);
   assert.match(visionTable([vision]), "| F16, 2, avx2 | `none` | 10.0 | 1.00 (50, 50 %) | 2.00 (60) | 1.00x | 4.00 | `h` |\n");
