@@ -1,4 +1,4 @@
-// Attention of whole prompts: one task per query tile, head and sequence.
+// Attention of whole prompts: a task takes query tiles of one head of one sequence.
 #include <algorithm>
 #include <vector>
 
@@ -43,9 +43,16 @@ int64_t query_tiles(int64_t length) { return (length + kQueryTile - 1) / kQueryT
 
 void attention_prefill(Device& device, const AttentionPrefillParams& params) {
   check_params(params);
+  int64_t all_tiles = 0;
+  for (int32_t s = 0; s < params.sequences; ++s) {
+    all_tiles += query_tiles(params.cu_rows[s + 1] - params.cu_rows[s]) * params.heads;
+  }
+  // Tiles of a task share packed keys and values; but there are to be tasks enough to keep every thread busy to the end.
+  const int64_t task_tiles = std::clamp<int64_t>(all_tiles / (8 * device.pool.threads()), 1, kTaskRows / kQueryTile);
+  const auto tasks_of = [task_tiles](int64_t tiles) { return (tiles + task_tiles - 1) / task_tiles; };
   std::vector<int64_t> starts(1, 0);  // (sequences + 1) first task of each sequence
   for (int32_t s = 0; s < params.sequences; ++s) {
-    starts.push_back(starts.back() + query_tiles(params.cu_rows[s + 1] - params.cu_rows[s]) * params.heads);
+    starts.push_back(starts.back() + tasks_of(query_tiles(params.cu_rows[s + 1] - params.cu_rows[s])) * params.heads);
   }
   const int64_t qkv_stride = (int64_t{params.heads} + 2 * params.kv_heads) * params.head_dim;
   const int64_t y_stride = int64_t{params.heads} * params.head_dim;
@@ -57,13 +64,14 @@ void attention_prefill(Device& device, const AttentionPrefillParams& params) {
       const int32_t row0 = params.cu_rows[s];
       const int32_t length = params.cu_rows[s + 1] - row0;
       const int64_t tiles = query_tiles(length);
-      const auto head = static_cast<int32_t>((task - starts[s]) / tiles);
+      const int64_t tasks = tasks_of(tiles);
+      const auto head = static_cast<int32_t>((task - starts[s]) / tasks);
       // Late tiles of a causal prompt are the long ones: they go first, so that no thread ends on one.
-      const int64_t tile = tiles - 1 - (task - starts[s]) % tiles;
+      const int64_t tile = (tasks - 1 - (task - starts[s]) % tasks) * task_tiles;
       const int32_t kv_head = head / (params.heads / params.kv_heads);
       const float* rows = static_cast<const float*>(params.qkv) + row0 * qkv_stride;
       const auto first = static_cast<int32_t>(tile * kQueryTile);
-      AttentionTile t{.q = rows + int64_t{head} * params.head_dim,
+      AttentionTask t{.q = rows + int64_t{head} * params.head_dim,
                       .k = rows + (int64_t{params.heads} + kv_head) * params.head_dim,
                       .v = rows + (int64_t{params.heads} + params.kv_heads + kv_head) * params.head_dim,
                       .y = static_cast<float*>(params.y) + row0 * y_stride + int64_t{head} * params.head_dim,
@@ -71,7 +79,7 @@ void attention_prefill(Device& device, const AttentionPrefillParams& params) {
                       .y_stride = y_stride,
                       .length = length,
                       .first = first,
-                      .rows = std::min(kQueryTile, length - first),
+                      .rows = std::min(static_cast<int32_t>(task_tiles) * kQueryTile, length - first),
                       .head_dim = params.head_dim,
                       .scale = params.scale,
                       .causal = params.causal};
@@ -85,7 +93,7 @@ void attention_prefill(Device& device, const AttentionPrefillParams& params) {
         t.end_column = sums->columns[2 * s + 1];
         t.sums = sums->sums + sums->offsets[s] + (head * tiles + tile) * sums->groups * columns;
       }
-      device.kernels.attention_tile(t, scratch);
+      device.kernels.attention_task(t, scratch);
     }
   });
 }

@@ -53,10 +53,10 @@ void gemm(Device& device, const GemmParams& p, const CopyX& copy_x) {
       const int64_t group0 = task / row_blocks * block_groups;
       const int64_t n_groups = std::min(block_groups, groups.count() - group0);
       if (rows <= 0) continue;
-      const auto tiles = static_cast<int32_t>((rows + kernels.tile_rows - 1) / kernels.tile_rows);
+      const int64_t padded_rows = (rows + kernels.tail_rows - 1) / kernels.tail_rows * kernels.tail_rows;
       const auto panels = static_cast<int32_t>(n_groups * (pair ? 2 : 1));
       const int64_t sums_stride = int64_t{panels} * kernels.panel;
-      std::fill(packed_x + rows * kPackedStride, packed_x + int64_t{tiles} * kernels.tile_rows * kPackedStride, 0.0f);
+      std::fill(packed_x + rows * kPackedStride, packed_x + padded_rows * kPackedStride, 0.0f);
       for (int64_t first = 0; first < in; first += block_depth) {
         const auto depth = static_cast<int32_t>(std::min(block_depth, in - first));
         for (int64_t r = 0; r < rows; ++r) copy_x(row0 + r, first, depth, packed_x + r * kPackedStride);
@@ -65,23 +65,24 @@ void gemm(Device& device, const GemmParams& p, const CopyX& copy_x) {
           kernels.pack_panel(row_address(part, at.row), part.type, in, at.rows, first, depth, panel);
           panel += int64_t{depth} * kernels.panel;
         };
-        for (int64_t g = 0; g < n_groups; ++g) {
-          const WeightRows at = groups[group0 + g];
-          pack(*at.part, at);
-          if (at.maybe_up) pack(*at.maybe_up, at);
-        }
-        kernels.gemm_block(packed_x, tiles, packed_w, panels, depth, first > 0, sums, sums_stride);
+        for (int64_t g = group0; g < group0 + n_groups; ++g) pack(*groups[g].part, groups[g]);
+        for (int64_t g = group0; pair && g < group0 + n_groups; ++g) pack(*groups[g].maybe_up, groups[g]);
+        kernels.gemm_block(packed_x, static_cast<int32_t>(padded_rows), packed_w, panels, depth, first > 0, sums, sums_stride);
       }
-      for (int64_t g = 0; g < n_groups; ++g) {
+      for (int64_t g = 0; g < n_groups;) {
+        // Whole panels lie side by side in the sums as in y: a row of them is finished at once.
         const WeightRows at = groups[group0 + g];
-        const float* dots = sums + g * (pair ? 2 : 1) * kernels.panel;
+        const float* dots = sums + g * kernels.panel;
+        int32_t width = 0;
+        do width += groups[group0 + g++].rows;
+        while (g < n_groups && width % kernels.panel == 0);
         const int64_t columns = p.weight->columns();
         const int64_t y0 = row0 * columns + at.column;
         kernels.finish({.dots = dots,
-                        .maybe_up = pair ? dots + kernels.panel : nullptr,
+                        .maybe_up = pair ? dots + n_groups * kernels.panel : nullptr,
                         .dots_stride = sums_stride,
                         .rows = rows,
-                        .columns = at.rows,
+                        .columns = width,
                         .epilogue = p.epilogue,
                         .maybe_bias = p.maybe_bias ? p.maybe_bias + at.column : nullptr,
                         .maybe_up_bias = p.maybe_bias && pair ? p.maybe_bias + columns + at.column : nullptr,

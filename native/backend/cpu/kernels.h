@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "kernels/attention_prefill/attention_prefill.h"
 #include "kernels/linear/linear.h"
 #include "kernels/types.h"
 
@@ -17,7 +18,10 @@ constexpr int32_t kBlockPanels = 256; // columns of one packed block of a weight
 constexpr int32_t kBlockK = 256;      // most elements of one chain of additions
 constexpr int32_t kPackedStride = kBlockK + 16;  // row stride of packed x; not a power of two: the rows share few sets
 
+// Blocking of attention; none of it takes part in a row's arithmetic but kKeyTile.
 constexpr int32_t kKeyTile = 64;
+constexpr int32_t kStripRows = 16;  // query rows that share a pass over a key tile
+constexpr int32_t kTaskRows = 4 * kQueryTile;  // most query rows that share a packed key tile
 
 /** A finished block of dot products on its way to y. */
 struct Finish {
@@ -34,8 +38,11 @@ struct Finish {
   int64_t y_stride;
 };
 
-/** One query tile of one head of one sequence. Pointers stand at the sequence's first row and the head's columns. */
-struct AttentionTile {
+/**
+ * Query tiles of one head of one sequence, whole but for the sequence's last. Pointers stand at the sequence's first row and
+ * the head's columns.
+ */
+struct AttentionTask {
   const float* q;        // (length, head_dim), rows qkv_stride apart
   const float* k;
   const float* v;
@@ -43,17 +50,17 @@ struct AttentionTile {
   int64_t qkv_stride;
   int64_t y_stride;
   int32_t length;
-  int32_t first;         // first query row of the tile
-  int32_t rows;          // query rows of the tile, at most kQueryTile
+  int32_t first;         // first query row; a tile begins there
+  int32_t rows;          // query rows, at most kTaskRows
   int32_t head_dim;
   float scale;
   bool causal;
-  const uint8_t* maybe_votes;  // (rows) of this tile; null: no column sums
+  const uint8_t* maybe_votes;  // (rows) from `first` on; null: no column sums
   const uint8_t* group_masks;  // (groups)
   int32_t groups;
   int32_t first_column;        // columns of the sums, within the sequence
   int32_t end_column;
-  float* sums;                 // (groups, end_column - first_column), written whole
+  float* sums;                 // (tiles, groups, end_column - first_column), written whole
 };
 
 /** Up to kDecodeSplit keys of one head; page i holds tokens [i * page_tokens, (i + 1) * page_tokens). */
@@ -71,6 +78,7 @@ struct DecodeSplit {
 struct CpuKernels {
   const char* name;
   int32_t tile_rows;  // rows of x in one register tile
+  int32_t tail_rows;  // rows of the smaller tiles after the last whole one
   int32_t panel;      // columns of one packed weight panel
 
   /** panel[k][c] = rows[c][first + k] as float32, zero for c >= valid. rows stand `stride` elements apart. */
@@ -78,10 +86,10 @@ struct CpuKernels {
                      float* panel);
 
   /**
-   * c = a b, or c += a b: `tiles` * tile_rows rows of a (kPackedStride apart), `panels` packed panels (depth, panel),
-   * c rows c_stride apart.
+   * c = a b, or c += a b: `rows` rows of a (a multiple of tail_rows, kPackedStride apart), `panels` packed panels
+   * (depth, panel), c rows c_stride apart.
    */
-  void (*gemm_block)(const float* a, int32_t tiles, const float* b, int32_t panels, int32_t depth, bool accumulate,
+  void (*gemm_block)(const float* a, int32_t rows, const float* b, int32_t panels, int32_t depth, bool accumulate,
                      float* c, int64_t c_stride);
 
   /** y = epilogue(dots + bias) + residual, element by element. */
@@ -100,7 +108,7 @@ struct CpuKernels {
   void (*rotate)(float* x, const float* cos, const float* sin, int32_t half);
 
   /** scratch: attention_scratch_floats(head_dim) of scratch.h, 64-byte aligned. */
-  void (*attention_tile)(const AttentionTile& tile, float* scratch);
+  void (*attention_task)(const AttentionTask& task, float* scratch);
 
   /** sum (head_dim) = sum exp(s - max) v; weights is scratch for `tokens` floats. */
   void (*decode_split)(const DecodeSplit& split, float* weights, float* max, float* total, float* sum);

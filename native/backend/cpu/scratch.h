@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "kernels/attention_decode/attention_decode.h"
-#include "kernels/attention_prefill/attention_prefill.h"
 #include "native/backend/cpu/kernels.h"
 
 namespace himap {
@@ -21,20 +20,20 @@ constexpr int64_t kGemmFloats = kGemmSums + int64_t{kBlockRows} * kBlockPanels;
 
 constexpr int64_t kDotFloats = int64_t{2} * kDotRows * kDotColumns;
 
-/** Where the parts of a query tile's scratch begin. */
+/** Where the parts of an attention task's scratch begin. */
 struct AttentionScratchLayout {
   int32_t padded;  // head_dim to whole panels of any instruction set
   int64_t k, v, scores, out, max, total, floats;
 
   constexpr explicit AttentionScratchLayout(int32_t head_dim)
       : padded((head_dim + 31) / 32 * 32),
-        k((int64_t{head_dim} + kBlockK - 1) / kBlockK * kQueryTile * kPackedStride),
+        k((int64_t{head_dim} + kBlockK - 1) / kBlockK * kTaskRows * kPackedStride),
         v(k + int64_t{kKeyTile} * padded),
         scores(v + int64_t{kKeyTile} * padded),
-        out(scores + int64_t{kQueryTile} * kScoreStride),
-        max(out + int64_t{kQueryTile} * padded),
-        total(max + kQueryTile),
-        floats(total + kQueryTile) {}
+        out(scores + int64_t{kStripRows} * kScoreStride),
+        max(out + int64_t{kTaskRows} * padded),
+        total(max + kTaskRows),
+        floats(total + kTaskRows) {}
 };
 
 /** Softmax weights of a split, its sum and the running sum. */

@@ -13,6 +13,7 @@ constexpr int kTileRows = 12;
 #else
 constexpr int kTileRows = 6;
 #endif
+constexpr int kTailRows = kTileRows / 3;  // of the tiles that take what whole ones leave
 constexpr int kPanel = 2 * kWidth;
 static_assert(kBlockRows % kTileRows == 0 && kBlockPanels % kPanel == 0, "blocks are whole tiles");
 
@@ -49,9 +50,12 @@ void pack_panel(const void* rows, DType type, int64_t stride, int32_t valid, int
   });
 }
 
-/** One register tile: c (kRows, kPanel) = or += a (kRows, depth) b (depth, kPanel), each element one chain over depth. */
-template <int kRows, int kStride>
-HIMAP_INLINE void gemm_tile(const float* a, const float* b, int32_t depth, bool accumulate, float* c, int64_t c_stride) {
+/**
+ * One register tile: a (kRows, depth) b (depth, kPanel), each element one chain of multiply-adds over depth, so that its
+ * bits are the same whatever kRows is. put(row, vector of the panel, sum) takes the result.
+ */
+template <int kRows, int kStride, class Put>
+HIMAP_INLINE void gemm_tile(const float* a, const float* b, int32_t depth, const Put& put) {
   Vec sum[kRows][2];
 #pragma GCC unroll 12
   for (int i = 0; i < kRows; ++i) sum[i][0] = sum[i][1] = Vec{};
@@ -77,25 +81,30 @@ HIMAP_INLINE void gemm_tile(const float* a, const float* b, int32_t depth, bool 
   }
 #pragma GCC unroll 12
   for (int i = 0; i < kRows; ++i) {
-    float* to = c + i * c_stride;
-    if (accumulate) {
-      sum[i][0] += load(to);
-      sum[i][1] += load(to + kWidth);
-    }
-    store(to, sum[i][0]);
-    store(to + kWidth, sum[i][1]);
+    put(i, 0, sum[i][0]);
+    put(i, 1, sum[i][1]);
   }
 }
 
-void gemm_block(const float* a, int32_t tiles, const float* b, int32_t panels, int32_t depth, bool accumulate, float* c,
+template <int kRows>
+void block_tile(const float* a, const float* b, int32_t depth, bool accumulate, float* c, int64_t c_stride) {
+  gemm_tile<kRows, kPackedStride>(a, b, depth, [=](int i, int j, Vec sum) {
+    float* to = c + i * c_stride + j * kWidth;
+    store(to, accumulate ? sum + load(to) : sum);
+  });
+}
+
+void gemm_block(const float* a, int32_t rows, const float* b, int32_t panels, int32_t depth, bool accumulate, float* c,
                 int64_t c_stride) {
   // A panel stays in L1 while the rows stream past it.
-  for (int32_t p = 0; p < panels; ++p) {
-    for (int32_t t = 0; t < tiles; ++t) {
-      gemm_tile<kTileRows, kPackedStride>(a + int64_t{t} * kTileRows * kPackedStride, b, depth, accumulate,
-                                          c + int64_t{t} * kTileRows * c_stride + p * kPanel, c_stride);
+  for (int32_t p = 0; p < panels; ++p, b += int64_t{depth} * kPanel, c += kPanel) {
+    int32_t r = 0;
+    for (; r + kTileRows <= rows; r += kTileRows) {
+      block_tile<kTileRows>(a + int64_t{r} * kPackedStride, b, depth, accumulate, c + r * c_stride, c_stride);
     }
-    b += int64_t{depth} * kPanel;
+    for (; r < rows; r += kTailRows) {
+      block_tile<kTailRows>(a + int64_t{r} * kPackedStride, b, depth, accumulate, c + r * c_stride, c_stride);
+    }
   }
 }
 

@@ -20,6 +20,7 @@ namespace himap {
 const CpuKernels HIMAP_TABLE = {
     .name = HIMAP_TABLE_NAME,
     .tile_rows = kTileRows,
+    .tail_rows = kTailRows,
     .panel = kPanel,
     .pack_panel = pack_panel,
     .gemm_block = gemm_block,
@@ -30,7 +31,7 @@ const CpuKernels HIMAP_TABLE = {
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
     .rotate = rotate,
-    .attention_tile = attention_tile,
+    .attention_task = attention_task,
     .decode_split = decode_split,
     .merge_split = merge_split,
     .divide_row = divide_row,

@@ -150,22 +150,36 @@ HIMAP_INLINE float max_lanes(Vec value) {
   return value[0];
 }
 
+// Of two rows, blocks of `step` lanes taken by turns: the first ones of each pair of blocks, and the second ones.
+HIMAP_INLINE Int first_blocks(int step) { return (lanes() & step) != 0 ? lanes() - step + kWidth : lanes(); }
+HIMAP_INLINE Int second_blocks(int step) { return (lanes() & step) != 0 ? lanes() + kWidth : lanes() + step; }
+
 /** Turns kWidth rows of kWidth lanes into columns. */
 HIMAP_INLINE void transpose(Vec* rows) {
 #pragma GCC unroll 4
   for (int step = 1; step < kWidth; step *= 2) {
-    const Int high = (lanes() & step) != 0;  // -1 in lanes that take from the other row
-    const Int first = high ? lanes() - step + kWidth : lanes();
-    const Int second = high ? lanes() + kWidth : lanes() + step;
 #pragma GCC unroll 16
     for (int i = 0; i < kWidth; ++i) {
       if (i & step) continue;
       const Vec a = rows[i];
       const Vec b = rows[i + step];
-      rows[i] = shuffle(a, b, first);
-      rows[i + step] = shuffle(a, b, second);
+      rows[i] = shuffle(a, b, first_blocks(step));
+      rows[i + step] = shuffle(a, b, second_blocks(step));
     }
   }
+}
+
+/** Lane r of the result: the lanes of row r of kWidth joined as a tree, halves, quarters, ...; `rows` is used up. */
+template <class Join>
+HIMAP_INLINE Vec reduce_rows(Vec* rows, const Join& join) {
+#pragma GCC unroll 4
+  for (int step = kWidth / 2; step > 0; step /= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < step; ++i) {
+      rows[i] = join(shuffle(rows[i], rows[i + step], first_blocks(step)), shuffle(rows[i], rows[i + step], second_blocks(step)));
+    }
+  }
+  return rows[0];
 }
 
 HIMAP_INLINE Vec from_f16(Half bits) {
