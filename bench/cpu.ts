@@ -12,6 +12,7 @@
 import path from "node:path";
 
 import { packageRoot } from "../lib/package.js";
+import { Additions } from "./cpu/machine.js";
 import { caption, textTables, visionRivalTable, visionTable } from "./cpu/markdown.js";
 import { benchModel, type BenchModel } from "./cpu/models.js";
 import { cpuBench } from "./cpu/options.js";
@@ -23,7 +24,7 @@ import { beginRun, type RunFacts } from "./result.js";
 
 const args = process.argv.slice(2);
 const bench = cpuBench(args);
-const { threadCounts, shape, settings, out } = bench;
+const { threadCounts, shape, settings, pictureRepetitions, out } = bench;
 
 const rival = installRival("node-llama-cpp");
 const models: BenchModel[] = [];
@@ -33,17 +34,18 @@ const write = await beginRun(out);
 const text: TextRow[] = [];
 const vision: VisionRow[] = [];
 const visionRival: VisionRivalFigures[] = [];
-const save = (): RunFacts => write({ shape, settings, rival, text, vision, ...(visionRival.length > 0 && { visionRival }) });
+const save = (): RunFacts => write({ shape, settings, pictureRepetitions, rival, text, vision, ...(visionRival.length > 0 && { visionRival }) });
 
+const additions = new Map(threadCounts.map((threads) => [threads, Additions.on(threads)]));
 for (const model of models) {
   for (const threads of threadCounts) {
-    text.push(await benchText(model, threads, settings));
+    text.push(await benchText(model, threads, settings, additions.get(threads)!));
     save();
   }
 }
 for (const model of models) {
   for (const threads of threadCounts) {
-    vision.push(...(await benchVision(model, threads, settings.repetitions)));
+    vision.push(...(await benchVision(model, threads, pictureRepetitions, additions.get(threads)!)));
     save();
   }
 }

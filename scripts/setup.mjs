@@ -47,7 +47,7 @@ function step(name, sources, made, work) {
   writeFileSync(stamp, digest)
 }
 
-const native = ['CMakeLists.txt', 'native', 'kernels', 'scripts/build', 'test/native']
+const native = ['CMakeLists.txt', 'native', 'kernels', 'scripts/build', 'test/native', 'bench/native']
 step('installing dependencies', ['package.json', 'package-lock.json'], 'node_modules', [['npm', 'ci', '--no-audit', '--no-fund', '--ignore-scripts']])
 // nvcc takes minutes, so a checkout has the CUDA backend when asked (HIMAP_CUDA=ON npm run build); the tests compile it apart.
 const cuda = `-DHIMAP_CUDA=${process.env.HIMAP_CUDA ?? 'OFF'}`

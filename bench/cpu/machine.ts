@@ -17,10 +17,44 @@ export interface Ceilings {
   readGBs: number;
 }
 
-export function measureCeilings(simd: string, threads: number): Ceilings {
+function runCeilings(what: string, threads: number): unknown {
   const program = path.join(packageRoot, "build", "cmake", "himap_bench_ceilings");
-  const { fmaGflops, readGBs } = JSON.parse(execFileSync(program, [simd, String(threads)], { encoding: "utf8" })) as Ceilings;
+  return JSON.parse(execFileSync(program, [what, String(threads)], { encoding: "utf8" }));
+}
+
+export function measureCeilings(simd: string, threads: number): Ceilings {
+  const { fmaGflops, readGBs } = runCeilings(simd, threads) as Ceilings;
   return { fmaGflops, readGBs };
+}
+
+/**
+ * Tells whether the host runs other guests on our cores' other hardware threads, which no count of this machine's shows: plain
+ * additions take longer then.
+ */
+export class Additions {
+  readonly #time: () => number;
+  #shortest = Infinity;
+
+  /** @param time seconds of a fixed number of additions on as many threads as the work to be watched has */
+  constructor(time: () => number) {
+    this.#time = time;
+  }
+
+  static on(threads: number): Additions {
+    return new Additions(() => (runCeilings("additions", threads) as { seconds: number }).seconds);
+  }
+
+  /** Seconds that they take now. */
+  sample(): number {
+    const seconds = this.#time();
+    this.#shortest = Math.min(this.#shortest, seconds);
+    return seconds;
+  }
+
+  /** The share of their speed that additions had lost, against the shortest sample so far. */
+  lost(seconds: number): number {
+    return 1 - this.#shortest / seconds;
+  }
 }
 
 export interface Machine {
@@ -53,6 +87,8 @@ export interface Others {
   others: number;
   /** And those that were busy with work of low priority. */
   background: number;
+  /** The share of their speed that plain additions had lost right before and after (their mean), where that was sampled. */
+  company?: number;
 }
 
 /** What others take over `ms`, while this process waits. */

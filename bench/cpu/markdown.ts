@@ -18,11 +18,13 @@ export function table(head: string[], rows: string[][]): string {
 
 /** What made the tables below it, where, and how quiet it was. */
 export function caption(command: string, file: string, { machine, commit, seconds }: RunFacts, runs: readonly Others[]): string {
-  const most = (of: keyof Others): string => Math.max(...runs.map((run) => run[of])).toFixed(2);
+  const most = (of: keyof Others): string => Math.max(...runs.map((run) => run[of] ?? 0)).toFixed(2);
   const niced = most("background");
+  const sampled = runs.filter(({ company }) => company !== undefined);
   return (
     `\`${command}\`${commit === undefined ? "" : ` at ${commit}`} on ${machine.processors} processors (${machine.processor}), other processes\n` +
-    `taking at most ${most("others")} of them${niced === "0.00" ? "" : `, work of low priority ${niced}`}; \`${file}\` has the figures. ` +
+    `taking at most ${most("others")} of them${niced === "0.00" ? "" : `, work of low priority ${niced}`}` +
+    `${sampled.length === 0 ? "" : `, the host at most ${(100 * Number(most("company"))).toFixed(0)} % of their speed`}; \`${file}\` has the figures. ` +
     `${(seconds / 60).toPrecision(2)} minutes.\n`
   );
 }

@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 
 import type { WeightType } from "../../lib/checkpoint/types.js";
 import { resultFile, unusual } from "../result.js";
+import type { Repetitions } from "./repeat.js";
 import type { TextSettings } from "./text.js";
 
 const usual = { types: "F32,F16,BF16", threads: "1,2", shape: "1b", prompt: "640" };
@@ -16,6 +17,8 @@ export interface CpuBench {
   shape: string;
   visionRival: boolean;
   settings: TextSettings;
+  /** Of the picture; those of the text are in its settings. */
+  pictureRepetitions: Repetitions;
   /** Where the figures go. */
   out: string;
 }
@@ -36,13 +39,16 @@ export function cpuBench(args: readonly string[]): CpuBench {
   const { short, shape, threads, prompt } = values;
   const usualTypes = short ? typesOfShort : usual.types;
   const types = values.types?.toUpperCase() ?? usualTypes;
+  const repetitions = (most: number): Repetitions => (short ? { count: 1, most: 1 } : { count: 3, most });
   const joined = (list: string): string => list.toLowerCase().replaceAll(",", "-");
   return {
     types: types.split(",") as WeightType[],
     threadCounts: threads.split(",").map(Number),
     shape,
     visionRival: values["vision-rival"],
-    settings: { prompt: Number(prompt), steps: 32, repetitions: short ? { count: 1, most: 1 } : { count: 3, most: 9 } },
+    // A text takes a minute with its rival, a picture a few seconds: the whole is to stay under forty minutes in a loud hour too.
+    settings: { prompt: Number(prompt), steps: 32, repetitions: repetitions(4) },
+    pictureRepetitions: repetitions(9),
     out: values.out ?? resultFile("cpu", [
       unusual(shape, usual.shape),
       unusual(types, usualTypes, joined(types)),

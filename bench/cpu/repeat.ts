@@ -1,13 +1,18 @@
 /** Repetitions on a machine that may not be quiet. */
 
 import { median } from "../../lib/cli/output.js";
-import { LoadWatch, type Others } from "./machine.js";
+import { LoadWatch, type Additions, type Others } from "./machine.js";
 
 /** A repetition, and what others took meanwhile. */
 export type Watched<T> = T & Others;
 
-/** Below this others hardly matter. */
-const quiet = 0.05;
+/** Below these others hardly matter: processors that they took, and the share of our cores' speed. */
+const quiet = { others: 0.05, company: 0.1 };
+const isQuiet = ({ others, company = 0 }: Others): boolean => others < quiet.others && company < quiet.company;
+const remark = ({ others, company = 0 }: Others): string =>
+  (others < quiet.others ? "" : `, while others took ${others.toFixed(2)} processors`) +
+  (company < quiet.company ? "" : `, additions slowed by ${(100 * company).toFixed(0)} %`);
+const disturbance = ({ others, company = 0 }: Others): number => others + company;
 
 /** How often each is to be measured on a quiet machine, and how often it may be tried for that. */
 export interface Repetitions {
@@ -22,24 +27,32 @@ export interface Contender<T> {
 
 /**
  * Lets contenders take turns, the order reversed each time, until each has been run `count` times on a quiet machine, or `most`
- * times in all; then those repetitions count that others disturbed least. Times decide nothing here.
+ * times in all; then those repetitions count that others disturbed least. Their own times decide nothing here.
+ *
+ * @param additions samples the company on our cores before and after each; without it only this machine's other processes count
  */
 export async function repeat<T extends { processor: number }>(
-  contenders: readonly Contender<T>[], { count, most }: Repetitions, tell: (line: string) => void,
+  contenders: readonly Contender<T>[], { count, most }: Repetitions, tell: (line: string) => void, additions?: Additions,
 ): Promise<Watched<T>[][]> {
-  const runs = contenders.map((): Watched<T>[] => []);
-  const done = (): boolean => runs.every((one) => one.filter(({ others }) => others < quiet).length >= count);
+  const taken = contenders.map((): { run: T; others: Others; seconds?: number }[] => []);
+  // What a sample tells is known better with every one that follows.
+  const watched = (index: number): Watched<T>[] =>
+    taken[index]!.map(({ run, others, seconds }) => ({ ...run, ...others, ...(seconds !== undefined && { company: additions!.lost(seconds) }) }));
+  const done = (): boolean => contenders.every((_, index) => watched(index).filter(isQuiet).length >= count);
+  let before = additions?.sample();
   for (let turn = 0; turn < most && !done(); turn++) {
     const order = contenders.map((_, i) => (turn % 2 === 0 ? i : contenders.length - 1 - i));
     for (const index of order) {
       const watch = new LoadWatch();
       const run = await contenders[index]!.run();
-      const taken = watch.others(run.processor);
-      runs[index]!.push({ ...run, ...taken });
-      tell(`${contenders[index]!.name}${taken.others < quiet ? "" : `, while others took ${taken.others.toFixed(2)} processors`}`);
+      const others = watch.others(run.processor);
+      const after = additions?.sample();
+      taken[index]!.push({ run, others, ...(before !== undefined && after !== undefined && { seconds: (before + after) / 2 }) });
+      before = after;
+      tell(`${contenders[index]!.name}${remark(watched(index).at(-1)!)}`);
     }
   }
-  return runs.map((one) => [...one].sort((a, b) => a.others - b.others).slice(0, count));
+  return contenders.map((_, index) => watched(index).sort((a, b) => disturbance(a) - disturbance(b)).slice(0, count));
 }
 
 /** Median of one of the figures. */

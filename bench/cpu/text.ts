@@ -3,7 +3,7 @@
 import type { WeightType } from "../../lib/checkpoint/types.js";
 import type { HimapPeer } from "./himap-peer.js";
 import type { LlamaPeer } from "./llama-peer.js";
-import { measureCeilings, readOnce, type Ceilings } from "./machine.js";
+import { measureCeilings, readOnce, type Additions, type Ceilings } from "./machine.js";
 import type { BenchModel } from "./models.js";
 import { Peer } from "./peer.js";
 import { medianOf, repeat, same, type Repetitions, type Watched } from "./repeat.js";
@@ -67,7 +67,7 @@ function figures(
   };
 }
 
-export async function benchText(model: BenchModel, threads: number, settings: TextSettings): Promise<TextRow> {
+export async function benchText(model: BenchModel, threads: number, settings: TextSettings, additions: Additions): Promise<TextRow> {
   const { checkpoint, decoder, type } = model;
   const { prompt: length, steps } = settings;
   const positions = 64 * Math.ceil((length + steps + 1) / 64);
@@ -88,7 +88,7 @@ export async function benchText(model: BenchModel, threads: number, settings: Te
       { name: "himap", run: () => himap.ask("text", job) },
       { name: "node-llama-cpp", run: () => llama.ask("text", job) },
     ];
-    const [ours, theirs] = await repeat(contenders, settings.repetitions, (line) => console.error(`${type}, ${threads} threads: ${line}`));
+    const [ours, theirs] = await repeat(contenders, settings.repetitions, (line) => console.error(`${type}, ${threads} threads: ${line}`), additions);
     const differs = ours![0]!.tokens.findIndex((token, i) => token !== theirs![0]!.tokens[i]);
     return {
       type, threads, simd, ceilings,

@@ -8,7 +8,7 @@ import { resolvePruning } from "../../lib/pruning/resolve.js";
 import type { Preset } from "../../lib/types.js";
 import type { WeightType } from "../../lib/checkpoint/types.js";
 import type { HimapPeer } from "./himap-peer.js";
-import { measureCeilings, readOnce, type Ceilings } from "./machine.js";
+import { measureCeilings, readOnce, type Additions, type Ceilings } from "./machine.js";
 import type { BenchModel } from "./models.js";
 import { Peer } from "./peer.js";
 import { medianOf, repeat, same, type Repetitions, type Watched } from "./repeat.js";
@@ -50,7 +50,7 @@ function row(model: BenchModel, preset: Preset, runs: Watched<VisionRun>[]): Pic
   };
 }
 
-export async function benchVision(model: BenchModel, threads: number, repetitions: Repetitions): Promise<VisionRow[]> {
+export async function benchVision(model: BenchModel, threads: number, repetitions: Repetitions, additions: Additions): Promise<VisionRow[]> {
   const { checkpoint, type } = model;
   const himap = new Peer<HimapPeer>("./himap-peer.ts");
   try {
@@ -67,6 +67,7 @@ export async function benchVision(model: BenchModel, threads: number, repetition
       compared.map((preset) => ({ name: preset, run: () => himap.ask("vision", { ...job, preset }) })),
       repetitions,
       (line) => console.error(`picture, ${type}, ${threads} threads: ${line}`),
+      additions,
     );
     return compared.map((preset, i) => ({ type, threads, simd, ceilings, ...row(model, preset, runs[i]!) }));
   } finally {

@@ -1,6 +1,10 @@
 // What the machine can do at most, for the share that a kernel reaches: himap_bench_ceilings portable|avx2|avx512 [threads].
 // Prints one line of JSON: fp32 multiply-adds per second from registers, as GFLOP/s (two operations each), and bytes read per
 // second from memory, as GB/s, all threads together; of several tries the best, since what else the machine does only subtracts.
+//
+// And how much of it is ours just now: himap_bench_ceilings additions [threads] prints the seconds that kAdditions additions of
+// integers take, as many as a core can start, on every thread at once. A guest of the host on a core's other hardware thread
+// takes instructions from them, and shows in no count of this machine's.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -22,6 +26,7 @@
 namespace {
 
 constexpr int kTries = 7;
+constexpr int64_t kAdditions = 1'200'000'000;  // of each thread: about a tenth of a second
 /** Registers that sum at once: a multiply-add takes four cycles and two may begin in each. */
 constexpr int kSums = 12;
 /** Far beyond any cache. */
@@ -124,6 +129,19 @@ const Path kPaths[] = {
 #endif
 };
 
+/** Six chains, so that none waits for itself. */
+uint64_t add(int64_t additions) {
+  uint64_t sums[6] = {};
+  for (int64_t i = 0; i < additions; i += 6) {
+#pragma GCC unroll 6
+    for (uint64_t& sum : sums) {
+      ++sum;
+      __asm__ volatile("" : "+r"(sum));  // or the compiler would add all at once
+    }
+  }
+  return sums[0] + sums[5];
+}
+
 bool runs_here([[maybe_unused]] const Path& path) {
 #if defined(__x86_64__)
   if (std::strcmp(path.name, "avx2") == 0) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -166,9 +184,14 @@ double shortest(int threads, const std::function<void(int)>& part) {
 int main(int argc, char** argv) {
   const int threads = argc > 2 ? std::atoi(argv[2]) : 1;
   const std::string wanted = argc > 1 ? argv[1] : "";
+  if (wanted == "additions" && threads > 0) {
+    std::vector<uint64_t> sums(threads);
+    std::printf("{\"seconds\":%.6f}\n", seconds_of(threads, [&](int thread) { sums[thread] = add(kAdditions); }));
+    return 0;
+  }
   const Path* path = std::find_if(std::begin(kPaths), std::end(kPaths), [&](const Path& one) { return wanted == one.name; });
   if (path == std::end(kPaths) || !runs_here(*path) || threads < 1) {
-    std::fprintf(stderr, "expected an instruction set that runs here, and threads, but received \"%s\" %d\n", wanted.c_str(), threads);
+    std::fprintf(stderr, "expected an instruction set that runs here or \"additions\", and threads, but received \"%s\" %d\n", wanted.c_str(), threads);
     return 1;
   }
   // Results go here, so that nothing is optimised away.

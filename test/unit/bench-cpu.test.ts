@@ -7,6 +7,7 @@ import * as assert from "uvu/assert";
 
 import { writeDecoder, writeVision } from "../../bench/cpu/gguf.js";
 import { caption, textTables, visionRivalTable, visionTable } from "../../bench/cpu/markdown.js";
+import { Additions } from "../../bench/cpu/machine.js";
 import { cpuBench } from "../../bench/cpu/options.js";
 import { repeat } from "../../bench/cpu/repeat.js";
 import { promptIds, type TextRow } from "../../bench/cpu/text.js";
@@ -176,6 +177,29 @@ test("contenders take turns, in reversed order each time, and as many runs are k
   assert.ok(runs.flat().every(({ others }) => others === 0));
 });
 
+test("a run is repeated while the host has company on our cores, and the quietest count", async () => {
+  // Before the first run, and after each: quiet, loud, loud, quiet, quiet, ...
+  const samples = [1, 2, 2, 1, 1, 1, 1];
+  let next = 0;
+  const additions = new Additions(() => samples[next++]!);
+  let run = 0;
+  const told: string[] = [];
+  const contender = { name: "a", run: async () => ({ processor: 1e9, run: run++ }) };
+  const [runs] = await repeat([contender], { count: 2, most: 9 }, (line) => told.push(line), additions);
+  assert.equal(runs!.map((one) => [one.run, one.company]), [[3, 0], [4, 0]]);
+  assert.equal(told, ["a, additions slowed by 33 %", "a, additions slowed by 50 %", "a, additions slowed by 33 %", "a", "a"]);
+  next = 0;
+  const [few] = await repeat([contender], { count: 2, most: 3 }, () => {}, additions);
+  assert.equal(few!.map((one) => one.run), [5, 7], "no more than allowed: then the least disturbed");
+});
+
+test("additions are timed on as many threads as asked for", () => {
+  const additions = Additions.on(2);
+  const seconds = additions.sample();
+  assert.ok(seconds > 0 && additions.lost(seconds) === 0);
+  assert.is(additions.lost(2 * seconds), 0.5);
+});
+
 test("only a run of everything writes to cpu.json; any other choice is in the name", () => {
   const names: [args: string, name: string][] = [
     ["", "cpu"],
@@ -226,6 +250,7 @@ test("what a run prints is Markdown with the SIMD path beside the figures", () =
     caption("npm run bench:cpu", "cpu.json", facts, [{ others: 0.01, background: 0.2 }, { others: 0.049, background: 0 }]),
     "`npm run bench:cpu` at abcdef1 on 2 processors (P), other processes\ntaking at most 0.05 of them, work of low priority 0.20; `cpu.json` has the figures. 33 minutes.\n",
   );
+  assert.match(caption("c", "f", facts, [{ others: 0, background: 0, company: 0.3 }]), "taking at most 0.00 of them, the host at most 30 % of their speed; `f`");
   assert.is((textTables([text], "r").match(/^\| F16, 2, avx2 \| 10\.0 \(50\) \||^\| F16, 2, avx2 \| 2\.00 \(10\.0\) \|/gm) ?? []).length, 2);
   assert.match(visionTable([vision]), "| F16, 2, avx2 | `none` | 10.0 | 1.00 (50, 50 %) | 2.00 (60) | 1.00x | 4.00 | `h` |\n");
   assert.match(visionRivalTable([rival]), "| F16, 2 | other 1 | 640 | 8.00 | 9.00 | 1.50 |\n");
