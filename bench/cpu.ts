@@ -1,7 +1,7 @@
 /**
  * The CPU engine against llama.cpp in Node, against the machine's ceilings, and against itself without pruning.
  *
- *   npm run bench:cpu [-- --short] [-- --vision-rival] [-- --types F16,BF16] [-- --threads 1,2] [-- --shape 1b] [-- --prompt 640] [-- --out FILE]
+ *   npm run bench:cpu [-- --short] [-- --only text|picture] [-- --vision-rival] [-- --types F16,BF16] [-- --threads 1,2] [-- --shape 1b] [-- --prompt 640] [-- --out FILE]
  *
  * A LLaVA of random weights whose decoder has about a billion, in each float type, and the same numbers as GGUF (22 GB in
  * build/bench-cpu, made once). First a text prompt and some decode steps, engines taking turns; then a picture up to the first
@@ -36,18 +36,16 @@ const vision: VisionRow[] = [];
 const visionRival: VisionRivalFigures[] = [];
 const save = (): RunFacts => write({ shape, settings, pictureRepetitions, rival, text, vision, ...(visionRival.length > 0 && { visionRival }) });
 
-const additions = new Map(threadCounts.map((threads) => [threads, Additions.on(threads)]));
-for (const model of models) {
-  for (const threads of threadCounts) {
-    text.push(await benchText(model, threads, settings, additions.get(threads)!));
-    save();
-  }
+// One for each number of threads, since the shortest sample is the measure of all others.
+const watches = threadCounts.map((threads) => ({ threads, additions: Additions.on(threads) }));
+const lines = models.flatMap((model) => watches.map((watch) => ({ model, ...watch })));
+for (const { model, threads, additions } of bench.parts.includes("text") ? lines : []) {
+  text.push(await benchText(model, threads, settings, additions));
+  save();
 }
-for (const model of models) {
-  for (const threads of threadCounts) {
-    vision.push(...(await benchVision(model, threads, pictureRepetitions, additions.get(threads)!)));
-    save();
-  }
+for (const { model, threads, additions } of bench.parts.includes("picture") ? lines : []) {
+  vision.push(...(await benchVision(model, threads, pictureRepetitions, additions)));
+  save();
 }
 const pictured = models.find(({ type }) => type === "F16") ?? models[0]!;
 if (bench.visionRival) visionRival.push(await benchVisionRival(pictured, threadCounts.at(-1)!));

@@ -29,7 +29,9 @@ export function caption(command: string, file: string, { machine, commit, second
   );
 }
 
+/** Nothing where no text was measured. */
 export function textTables(rows: TextRow[], rival: string): string {
+  if (rows.length === 0) return "";
   const prefill = ({ prefill: { tokensPerSecond, gflops } }: TextFigures): string => `${tokensPerSecond.toFixed(1)} (${gflops.toFixed(0)})`;
   const decode = ({ decode: { tokensPerSecond, gbs } }: TextFigures): string => `${tokensPerSecond.toFixed(2)} (${gbs.toFixed(1)})`;
   return [
@@ -52,7 +54,9 @@ export function textTables(rows: TextRow[], rival: string): string {
   ].join("");
 }
 
+/** Nothing where no picture was measured. */
 export function visionTable(rows: VisionRow[]): string {
+  if (rows.length === 0) return "";
   const dense = (of: VisionRow): VisionRow => rows.find(({ preset, type, threads }) => preset === "none" && type === of.type && threads === of.threads)!;
   return `A picture and 64 text tokens, up to the first token\n\n${table(
     [

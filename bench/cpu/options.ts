@@ -11,10 +11,15 @@ const usual = { types: "F32,F16,BF16", threads: "1,2", shape: "1b", prompt: "640
 /** What checkpoints are published in. */
 const typesOfShort = "F16";
 
+const parts = ["text", "picture"] as const;
+type Part = (typeof parts)[number];
+
 export interface CpuBench {
   types: WeightType[];
   threadCounts: number[];
   shape: string;
+  /** "text" and "picture", or one of them. */
+  parts: readonly Part[];
   visionRival: boolean;
   settings: TextSettings;
   /** Of the picture; those of the text are in its settings. */
@@ -28,6 +33,7 @@ export function cpuBench(args: readonly string[]): CpuBench {
     args: [...args],
     options: {
       "short": { type: "boolean", default: false },
+      "only": { type: "string" },
       "vision-rival": { type: "boolean", default: false },
       "types": { type: "string" },
       "threads": { type: "string", default: usual.threads },
@@ -36,7 +42,9 @@ export function cpuBench(args: readonly string[]): CpuBench {
       "out": { type: "string" },
     },
   });
-  const { short, shape, threads, prompt } = values;
+  const { short, shape, threads, prompt, only } = values;
+  const wanted = parts.filter((part) => only === undefined || part === only);
+  if (wanted.length === 0) throw new Error(`expected --only to be ${parts.join(" or ")} but received "${only}"`);
   const usualTypes = short ? typesOfShort : usual.types;
   const types = values.types?.toUpperCase() ?? usualTypes;
   const repetitions = (most: number): Repetitions => (short ? { count: 1, most: 1 } : { count: 3, most });
@@ -45,11 +53,13 @@ export function cpuBench(args: readonly string[]): CpuBench {
     types: types.split(",") as WeightType[],
     threadCounts: threads.split(",").map(Number),
     shape,
+    parts: wanted,
     visionRival: values["vision-rival"],
     // A text takes a minute with its rival, a picture a few seconds: the whole is to stay under forty minutes in a loud hour too.
     settings: { prompt: Number(prompt), steps: 32, repetitions: repetitions(4) },
     pictureRepetitions: repetitions(9),
     out: values.out ?? resultFile("cpu", [
+      only,
       unusual(shape, usual.shape),
       unusual(types, usualTypes, joined(types)),
       unusual(threads, usual.threads, `${joined(threads)}-thread${threads === "1" ? "" : "s"}`),

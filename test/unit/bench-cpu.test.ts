@@ -208,11 +208,15 @@ test("only a run of everything writes to cpu.json; any other choice is in the na
     ["--types f16,bf16", "cpu-f16-bf16"],
     ["--threads 1,2,4", "cpu-1-2-4-threads"],
     ["--short", "cpu-short"],
+    ["--only picture", "cpu-picture"],
     ["--shape tiny --prompt 64 --short", "cpu-tiny-prompt-64-short"],
   ];
   for (const [args, name] of names) {
     assert.is(cpuBench(args.split(" ").filter(Boolean)).out, path.join(packageRoot, "bench", "results", `${name}.json`), args);
   }
+  assert.equal(cpuBench([]).parts, ["text", "picture"]);
+  assert.equal(cpuBench(["--only", "picture"]).parts, ["picture"]);
+  assert.throws(() => cpuBench(["--only", "vision"]), 'expected --only to be text or picture but received "vision"');
   assert.is(cpuBench(["--short", "--out", "x.json"]).out, "x.json");
   assert.is(path.basename(resultFile("batch", [undefined, "pico", undefined])), "batch-pico.json");
 });
@@ -254,7 +258,7 @@ test("what a run prints is Markdown with the SIMD path beside the figures", () =
   assert.is((textTables([text], "r").match(/^\| F16, 2, avx2 \| 10\.0 \(50\) \||^\| F16, 2, avx2 \| 2\.00 \(10\.0\) \|/gm) ?? []).length, 2);
   assert.match(visionTable([vision]), "| F16, 2, avx2 | `none` | 10.0 | 1.00 (50, 50 %) | 2.00 (60) | 1.00x | 4.00 | `h` |\n");
   assert.match(visionRivalTable([rival]), "| F16, 2 | other 1 | 640 | 8.00 | 9.00 | 1.50 |\n");
-  assert.is(visionRivalTable([]), "");
+  assert.is(visionRivalTable([]) + textTables([], "r") + visionTable([]), "");
 });
 
 test.run();
