@@ -145,10 +145,6 @@ HIMAP_INLINE float sum_lanes(Vec value) {
   for (int step = kWidth / 2; step > 0; step /= 2) value += shuffle(value, value, lanes() ^ step);
   return value[0];
 }
-HIMAP_INLINE float max_lanes(Vec value) {
-  for (int step = kWidth / 2; step > 0; step /= 2) value = max(value, shuffle(value, value, lanes() ^ step));
-  return value[0];
-}
 
 // Of two rows, blocks of `step` lanes taken by turns: the first ones of each pair of blocks, and the second ones.
 HIMAP_INLINE Int first_blocks(int step) { return (lanes() & step) != 0 ? lanes() - step + kWidth : lanes(); }
