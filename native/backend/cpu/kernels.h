@@ -107,7 +107,7 @@ struct CpuKernels {
   /** (x[i], x[i + half]) turned by the angle of (cos[i], sin[i]), in place. */
   void (*rotate)(float* x, const float* cos, const float* sin, int32_t half);
 
-  /** scratch: attention_scratch_floats(head_dim) of scratch.h, 64-byte aligned. */
+  /** scratch: AttentionScratchLayout(head_dim).floats of scratch.h, 64-byte aligned. */
   void (*attention_task)(const AttentionTask& task, float* scratch);
 
   /** sum (head_dim) = sum exp(s - max) v; weights is scratch for `tokens` floats. */

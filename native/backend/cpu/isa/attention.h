@@ -51,7 +51,7 @@ void pack_queries(const AttentionTask& t, const AttentionScratch& s) {
   }
 }
 
-/** Keys of a sequence that start a key tile. */
+/** Keys that the tile from `first` on holds. */
 int32_t keys_from(const AttentionTask& t, int32_t first) { return t.length - first < kKeyTile ? t.length - first : kKeyTile; }
 
 void pack_keys(const AttentionTask& t, int32_t first, const AttentionScratch& s) {
@@ -81,10 +81,12 @@ void pack_values(const AttentionTask& t, int32_t first, const AttentionScratch& 
   }
 }
 
+/** The row after the last of the strip from r0 on. */
+int32_t strip_end(const AttentionTask& t, int32_t r0) { return r0 + kStripRows < t.rows ? r0 + kStripRows : t.rows; }
+
 /** Keys of the tile from `first` on that some row of the strip from row r0 on sees; none or fewer: 0 or less. */
 int32_t keys_in_sight(const AttentionTask& t, int32_t r0, int32_t first) {
-  const int32_t end_row = r0 + kStripRows < t.rows ? r0 + kStripRows : t.rows;
-  const int32_t seen = t.causal ? t.first + end_row - first : t.length - first;
+  const int32_t seen = t.causal ? t.first + strip_end(t, r0) - first : t.length - first;
   return seen < kKeyTile ? seen : kKeyTile;
 }
 
@@ -167,7 +169,7 @@ bool any_votes(const AttentionTask& t, int32_t r0, int32_t end) {
 
 /** Adds a strip's probabilities of a key tile to the sums (groups, kKeyTile) of those of its rows that vote. */
 void add_columns(const AttentionTask& t, int32_t r0, int32_t first, float* sums, const AttentionScratch& s) {
-  const int32_t end = r0 + kStripRows < t.rows ? r0 + kStripRows : t.rows;
+  const int32_t end = strip_end(t, r0);
   const int32_t keys = keys_in_sight(t, r0, first);
   if (keys <= 0 || !any_votes(t, r0, end)) return;
   score_strip(t, r0, first, keys, s);
