@@ -57,7 +57,7 @@ export function cpuBench(args: readonly string[]): CpuBench {
     visionRival: values["vision-rival"],
     // A text takes a minute with its rival, a picture a few seconds: the whole is to stay under forty minutes in a loud hour too.
     settings: { prompt: Number(prompt), steps: 32, repetitions: repetitions(4) },
-    pictureRepetitions: repetitions(9),
+    pictureRepetitions: repetitions(7),
     out: values.out ?? resultFile("cpu", [
       only,
       unusual(shape, usual.shape),
