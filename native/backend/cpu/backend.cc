@@ -37,7 +37,7 @@ int32_t open(const DeviceOptions* options, Device** device, DeviceInfo* info, ch
     const CpuKernels& kernels = choose_kernels();
     const int32_t threads = wanted > 0 ? wanted : std::min(system_processors(), kMaxThreads);
     try {
-      *device = new Device(kernels, threads);
+      *device = new Device(kernels, wants_prefetch(), threads);
     } catch (const std::system_error&) {
       fail(Code::ERR_OUT_OF_MEMORY, "[open] the system refused to start " + std::to_string(threads) + " threads");
     }

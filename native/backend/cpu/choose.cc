@@ -63,4 +63,13 @@ const CpuKernels& choose_kernels() {
   return *chosen;
 }
 
+bool wants_prefetch() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_is("amd");
+#else
+  return false;
+#endif
+}
+
 }  // namespace himap

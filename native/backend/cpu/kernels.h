@@ -95,9 +95,12 @@ struct CpuKernels {
   /** y = epilogue(dots + bias) + residual, element by element. */
   void (*finish)(const Finish& params);
 
-  /** dots[r][n] = x[r] . w[n], each in its own lanes: the same for every `rows`. w's rows are contiguous. */
+  /**
+   * dots[r][n] = x[r] . w[n], each in its own lanes: the same for every `rows`. w's rows are contiguous.
+   * `prefetch`: asks for weights ahead of their use, also behind w's end (no address is too wild for that), to the same bits.
+   */
   void (*dot_rows)(const void* w, DType type, int64_t depth, int64_t columns, const float* x, int64_t x_stride,
-                   int64_t rows, float* dots, int64_t dots_stride);
+                   int64_t rows, float* dots, int64_t dots_stride, bool prefetch);
 
   void (*load_row)(const void* from, DType type, int64_t elements, float* to);
   void (*store_row)(const float* from, int64_t elements, void* to, DType type);  // to nearest, ties to even
