@@ -207,6 +207,7 @@ void bench_all(Bench& bench) {
   bench_attention(bench, 640, 32, 32, 128, true, true);
   for (DType type : {DType::kF32, DType::kF16, DType::kBF16}) bench_decode_attention(bench, type, 1, 640, 32, 32, 128);
   bench_decode_attention(bench, DType::kF16, 4, 2000, 32, 8, 128);
+  for (DType type : {DType::kF32, DType::kF16}) bench_decode_attention(bench, type, 16, 640, 16, 16, 128);  // beyond the caches
   bench_norm(bench, 640, 4096);
   bench_norm(bench, 1, 4096);
   bench_candidates(bench, 1, 32064);

@@ -199,6 +199,41 @@ TEST("attention_decode: values over shuffled pages, and a row's bits alone, in a
   }
 }
 
+TEST("decode_split: to ask for pages ahead changes no bit") {
+  constexpr int32_t kSplitPages = kDecodeSplit / kPageTokens;
+  for (DType type : kTypes) {
+    for (int32_t head_dim : {8, 40, 64, 72, 128, 136}) {
+      Random random(61);
+      const KvLayout layout{type, 1, head_dim};
+      const std::vector<char> pool = encode(type, random.normals(layout.page_elements() * kSplitPages));
+      const std::vector<float> q = random.normals(head_dim);
+      const void* keys[kSplitPages];
+      const void* values[kSplitPages];
+      for (int32_t page = 0; page < kSplitPages; ++page) {
+        keys[page] = pool.data() + dtype_bytes(type, layout.offset(kSplitPages - 1 - page, 0, 0, 0));
+        values[page] = pool.data() + dtype_bytes(type, layout.offset(kSplitPages - 1 - page, 1, 0, 0));
+      }
+      for (int32_t tokens : {1, 32, 33, kDecodeSplit}) {
+        for (const char* set : sets()) {
+          const auto attend = [&](const void* maybe_next) {
+            const DecodeSplit split{.q = q.data(), .keys = keys, .values = values, .page_tokens = kPageTokens, .tokens = tokens,
+                                    .head_dim = head_dim, .type = type, .scale = 0.1f, .maybe_next = maybe_next};
+            Fenced<float> weights(kDecodeSplit), sum(head_dim);
+            float high, total;
+            kernels_of(set).decode_split(split, weights.data(), &high, &total, sum.data());
+            CHECK(weights.intact() && sum.intact());
+            std::vector<float> result = sum.take();
+            result.push_back(high);
+            result.push_back(total);
+            return result;
+          };
+          CHECK(same_bits(attend(keys[0]), attend(nullptr)));
+        }
+      }
+    }
+  }
+}
+
 TEST("attention_decode: what would corrupt is refused") {
   Cpu cpu("portable");
   std::vector<float> memory(4096);

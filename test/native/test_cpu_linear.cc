@@ -1,4 +1,7 @@
 // linear, logits and patch_embed of the CPU backend: values, epilogues, and rows that do not know their neighbours.
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "test/native/cpu_fixture.h"
 
 using namespace himap;
@@ -204,6 +207,35 @@ TEST("linear: a row's bits are the same alone, among others and on any number of
           }
         }
       }
+    }
+  }
+}
+
+TEST("dot_rows: to ask for weights ahead changes no bit, and reaches over the end of memory unharmed") {
+  const int64_t page = sysconf(_SC_PAGESIZE);
+  for (DType type : kTypes) {
+    for (const Shape& shape : {Shape{1, 8, 5}, Shape{1, 2048, 64}, Shape{1, 777, 33}, Shape{2, 5000, 37}, Shape{5, 777, 64}, Shape{15, 1000, 49}}) {
+      Random random(13);
+      const std::vector<char> encoded = encode(type, random.normals(shape.out * shape.in, 0.3f));
+      const std::vector<float> x = random.normals(shape.rows * shape.in);
+      // The weight's last byte is the last that may be read.
+      const auto bytes = static_cast<int64_t>(encoded.size());
+      const int64_t whole = (bytes + page - 1) / page * page;
+      void* memory = mmap(nullptr, static_cast<size_t>(whole + page), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      CHECK(memory != MAP_FAILED);
+      CHECK_EQ(mprotect(static_cast<char*>(memory) + whole, static_cast<size_t>(page), PROT_NONE), 0);
+      char* weight = static_cast<char*>(memory) + whole - bytes;
+      std::copy(encoded.begin(), encoded.end(), weight);
+      for (const char* set : sets()) {
+        const auto dots = [&](bool prefetch) {
+          Fenced<float> to(shape.rows * shape.out);
+          kernels_of(set).dot_rows(weight, type, shape.in, shape.out, x.data(), shape.in, shape.rows, to.data(), shape.out, prefetch);
+          CHECK(to.intact());
+          return to.take();
+        };
+        CHECK(same_bits(dots(true), dots(false)));
+      }
+      munmap(memory, static_cast<size_t>(whole + page));
     }
   }
 }

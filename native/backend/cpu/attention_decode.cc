@@ -61,17 +61,18 @@ void attention_decode(Device& device, const AttentionDecodeParams& params) {
       const void* values[kSplitPages];
       float high = 0;
       float total = 0;
+      const auto at = [&](int32_t token, int32_t value) {
+        return static_cast<const char*>(params.pool) +
+               dtype_bytes(params.layout.type, params.layout.offset(table[token / kPageTokens], value, kv_head, 0));
+      };
       for (int32_t first = 0; first < params.lengths[row]; first += kDecodeSplit) {
         const int32_t tokens = std::min(kDecodeSplit, params.lengths[row] - first);
         for (int32_t i = 0; i * kPageTokens < tokens; ++i) {
-          const int32_t page = table[first / kPageTokens + i];
-          const auto at = [&](int32_t value) {
-            return static_cast<const char*>(params.pool) +
-                   dtype_bytes(params.layout.type, params.layout.offset(page, value, kv_head, 0));
-          };
-          keys[i] = at(0);
-          values[i] = at(1);
+          keys[i] = at(first + i * kPageTokens, 0);
+          values[i] = at(first + i * kPageTokens, 1);
         }
+        // Behind the last split nothing is known to follow.
+        const int32_t next = first + tokens < params.lengths[row] ? first + tokens : first;
         const DecodeSplit split{.q = static_cast<const float*>(params.qkv) + row * row_floats + head * head_dim,
                                 .keys = keys,
                                 .values = values,
@@ -79,7 +80,8 @@ void attention_decode(Device& device, const AttentionDecodeParams& params) {
                                 .tokens = tokens,
                                 .head_dim = head_dim,
                                 .type = params.layout.type,
-                                .scale = params.scale};
+                                .scale = params.scale,
+                                .maybe_next = device.prefetches ? at(next, 0) : nullptr};
         if (first == 0) {
           device.kernels.decode_split(split, weights, &high, &total, sum);
         } else {

@@ -30,10 +30,10 @@ class Scratch {
 
 struct Device : DeviceBase {
   Device(const CpuKernels& table, bool prefetch, int32_t threads)
-      : kernels(table), prefetch_weights(prefetch), pool(threads), scratch(static_cast<size_t>(threads)) {}
+      : kernels(table), prefetches(prefetch), pool(threads), scratch(static_cast<size_t>(threads)) {}
 
   const CpuKernels& kernels;
-  const bool prefetch_weights;  // of the decode family, see choose.h
+  const bool prefetches;  // of the decode family, see choose.h
   ThreadPool pool;
   std::vector<Scratch> scratch;  // (threads)
   std::map<void*, size_t> buffers;

@@ -73,6 +73,7 @@ struct DecodeSplit {
   int32_t head_dim;
   DType type;
   float scale;
+  const void* maybe_next;     // memory is asked for each page before its turn, at last for the page here; null: for none
 };
 
 struct CpuKernels {

@@ -22,7 +22,7 @@ void gemv(Device& device, const float* x, const GemmParams& p) {
         const int64_t rows = std::min<int64_t>(kDotRows, p.rows - row);
         const auto dot = [&](const WeightPart& part, float* to) {
           kernels.dot_rows(row_address(part, at.row), part.type, weight.in, at.rows, x + row * weight.in, weight.in,
-                           rows, to, kDotColumns, device.prefetch_weights);
+                           rows, to, kDotColumns, device.prefetches);
         };
         dot(*at.part, dots);
         if (at.maybe_up) dot(*at.maybe_up, up);

@@ -16,8 +16,6 @@ struct DotBlock {
   int64_t x_stride;
 };
 
-constexpr int kLineBytes = 64;  // of the caches of x86
-
 /** What a tile asks memory for while it computes: of each round, kLineBytes of each of its columns, a line per column. */
 struct Ahead {
   const char* from;
@@ -61,7 +59,7 @@ HIMAP_INLINE void dot_tile(const char* w, const DotBlock& block, const Ahead& ah
     constexpr int kSteps = kLineBytes / (kWidth * Load::kBytes);
     for (const char* lines = ahead.from; k + kSteps * kWidth <= block.end; lines += ahead.round_bytes) {
 #pragma GCC unroll 8
-      for (int c = 0; c < kColumns; ++c) __builtin_prefetch(lines + c * ahead.column_bytes, 0, 2);  // no farther than L2
+      for (int c = 0; c < kColumns; ++c) prefetch(lines + c * ahead.column_bytes);
 #pragma GCC unroll 8
       for (int i = 0; i < kSteps; ++i) whole_step();
     }

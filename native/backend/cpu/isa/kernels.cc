@@ -1,5 +1,6 @@
 // The table of one instruction set; CMake compiles this file once for each, with the set's flags and macro.
-#include "native/backend/cpu/isa/attention.h"
+#include "native/backend/cpu/isa/attention_decode.h"
+#include "native/backend/cpu/isa/attention_prefill.h"
 #include "native/backend/cpu/isa/gemm.h"
 #include "native/backend/cpu/isa/gemv.h"
 #include "native/backend/cpu/isa/rows.h"

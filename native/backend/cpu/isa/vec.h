@@ -64,6 +64,11 @@ HIMAP_INLINE void store_first(float* to, Vec value, int64_t n) {
 #endif
 }
 
+constexpr int kLineBytes = 64;  // of the caches of x86
+
+/** Asks memory for the line at any address, mapped or not, as far as the second cache: the first has room for what is in use only. */
+HIMAP_INLINE void prefetch(const char* at) { __builtin_prefetch(at, 0, 2); }
+
 /** Keeps a loaded value in its register: compilers would rather load it again for each of its uses. */
 HIMAP_INLINE Vec held(Vec value) {
 #if defined(HIMAP_ISA_AVX512)

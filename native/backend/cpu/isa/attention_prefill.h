@@ -1,4 +1,4 @@
-// Attention: query tiles of a prompt with their column sums, and one split of a decoded row.
+// Attention of prompts: query tiles with their column sums.
 //
 // A row's arithmetic never looks at the other rows: every element of a product is one chain over the depth, masked keys
 // get probability exactly zero, and reductions run along the row's own lanes in a fixed order.
@@ -243,65 +243,6 @@ void attention_task(const AttentionTask& t, float* scratch) {
     divide_row(s.out + int64_t{r} * s.out_stride, s.total[r], t.head_dim, t.y + int64_t{t.first + r} * t.y_stride);
   }
   if (t.maybe_votes) column_sums(t, s);
-}
-
-template <class Load>
-void decode_split_of(const DecodeSplit& p, float* weights, float* max_out, float* total_out, float* sum) {
-  const auto row = [&](const void* const* pages, int32_t token) {
-    return static_cast<const char*>(pages[token / p.page_tokens]) +
-           int64_t{token % p.page_tokens} * p.head_dim * Load::kBytes;
-  };
-  const auto at = [](const char* from, int64_t n) { return n == kWidth ? Load::at(from) : Load::first_at(from, n); };
-  float high = -__builtin_inff();
-  for (int32_t token = 0; token < p.tokens; ++token) {
-    const char* key = row(p.keys, token);
-    Vec dot = {};
-    for_vectors(p.head_dim, [&](int64_t i, int64_t n) { dot = fma(take(p.q + i, n), at(key + i * Load::kBytes, n), dot); });
-    weights[token] = sum_lanes(dot) * p.scale;
-    high = weights[token] > high ? weights[token] : high;
-  }
-  Vec total = {};
-  for_vectors(p.tokens, [&](int64_t i, int64_t n) {
-    Vec e = exp(take(weights + i, n) - high);
-    if (n < kWidth) e = lanes() < static_cast<int32_t>(n) ? e : Vec{};
-    put(weights + i, e, n);
-    total += e;
-  });
-  // The row's columns in groups of four vectors, which stay in registers while the tokens pass.
-  for (int32_t d0 = 0; d0 < p.head_dim; d0 += 4 * kWidth) {
-    Vec acc[4] = {};
-    for (int32_t token = 0; token < p.tokens; ++token) {
-      const char* value = row(p.values, token) + int64_t{d0} * Load::kBytes;
-      const Vec weight = splat(weights[token]);
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
-        const int32_t n = p.head_dim - d0 - j * kWidth;
-        if (n > 0) acc[j] = fma(weight, at(value + j * kWidth * Load::kBytes, n < kWidth ? n : kWidth), acc[j]);
-      }
-    }
-    for (int j = 0; j < 4; ++j) {
-      const int32_t n = p.head_dim - d0 - j * kWidth;
-      if (n > 0) put(sum + d0 + j * kWidth, acc[j], n < kWidth ? n : kWidth);
-    }
-  }
-  *max_out = high;
-  *total_out = sum_lanes(total);
-}
-
-void decode_split(const DecodeSplit& p, float* weights, float* max_out, float* total_out, float* sum) {
-  with_loader(p.type, [&](auto loader) { decode_split_of<decltype(loader)>(p, weights, max_out, total_out, sum); });
-}
-
-void merge_split(float later_max, float later_total, const float* later_sum, int32_t head_dim, float* max_inout,
-                 float* total, float* sum) {
-  const float high = later_max > *max_inout ? later_max : *max_inout;
-  const float factor = exp(splat(*max_inout - high))[0];
-  const float later_factor = exp(splat(later_max - high))[0];
-  *total = *total * factor + later_total * later_factor;
-  for_vectors(head_dim, [&](int64_t i, int64_t n) {
-    put(sum + i, fma(take(later_sum + i, n), splat(later_factor), take(sum + i, n) * factor), n);
-  });
-  *max_inout = high;
 }
 
 }  // namespace
