@@ -47,7 +47,7 @@ export function cpuBench(args: readonly string[]): CpuBench {
   if (wanted.length === 0) throw new Error(`expected --only to be ${parts.join(" or ")} but received "${only}"`);
   const usualTypes = short ? typesOfShort : usual.types;
   const types = values.types?.toUpperCase() ?? usualTypes;
-  const repetitions = (most: number): Repetitions => (short ? { count: 1, most: 1 } : { count: 3, most });
+  const repetitions = (seconds: number): Repetitions => (short ? { count: 1, seconds: 0 } : { count: 3, seconds });
   const joined = (list: string): string => list.toLowerCase().replaceAll(",", "-");
   return {
     types: types.split(",") as WeightType[],
@@ -55,9 +55,9 @@ export function cpuBench(args: readonly string[]): CpuBench {
     shape,
     parts: wanted,
     visionRival: values["vision-rival"],
-    // A text takes a minute with its rival, a picture a few seconds: the whole is to stay under forty minutes in a loud hour too.
-    settings: { prompt: Number(prompt), steps: 32, repetitions: repetitions(4) },
-    pictureRepetitions: repetitions(7),
+    // For each of six lines: the whole is to stay under forty minutes in a loud hour too.
+    settings: { prompt: Number(prompt), steps: 32, repetitions: repetitions(150) },
+    pictureRepetitions: repetitions(90),
     out: values.out ?? resultFile("cpu", [
       only,
       unusual(shape, usual.shape),

@@ -14,10 +14,10 @@ const remark = ({ others, company = 0 }: Others): string =>
   (company < quiet.company ? "" : `, additions slowed by ${(100 * company).toFixed(0)} %`);
 const disturbance = ({ others, company = 0 }: Others): number => others + company;
 
-/** How often each is to be measured on a quiet machine, and how often it may be tried for that. */
+/** How often each is to be measured on a quiet machine, and for how many seconds more turns may begin for that. */
 export interface Repetitions {
   count: number;
-  most: number;
+  seconds: number;
 }
 
 export interface Contender<T> {
@@ -26,21 +26,24 @@ export interface Contender<T> {
 }
 
 /**
- * Lets contenders take turns, the order reversed each time, until each has been run `count` times on a quiet machine, or `most`
- * times in all; then those repetitions count that others disturbed least. Their own times decide nothing here.
+ * Lets contenders take turns, the order reversed each time, `count` of them and more until each has been run so often on a quiet
+ * machine or the `seconds` are over; then those repetitions count that others disturbed least. Their own times decide nothing here.
  *
  * @param additions samples the company on our cores before and after each; without it only this machine's other processes count
+ * @param clock seconds
  */
 export async function repeat<T extends { processor: number }>(
-  contenders: readonly Contender<T>[], { count, most }: Repetitions, tell: (line: string) => void, additions?: Additions,
+  contenders: readonly Contender<T>[], { count, seconds: allowed }: Repetitions, tell: (line: string) => void, additions?: Additions,
+  clock = (): number => performance.now() / 1000,
 ): Promise<Watched<T>[][]> {
   const taken = contenders.map((): { run: T; others: Others; seconds?: number }[] => []);
   // What a sample tells is known better with every one that follows.
   const watched = (index: number): Watched<T>[] =>
     taken[index]!.map(({ run, others, seconds }) => ({ ...run, ...others, ...(seconds !== undefined && { company: additions!.lost(seconds) }) }));
   const done = (): boolean => contenders.every((_, index) => watched(index).filter(isQuiet).length >= count);
+  const started = clock();
   let before = additions?.sample();
-  for (let turn = 0; turn < most && !done(); turn++) {
+  for (let turn = 0; turn < count || (!done() && clock() - started < allowed); turn++) {
     const order = contenders.map((_, i) => (turn % 2 === 0 ? i : contenders.length - 1 - i));
     for (const index of order) {
       const watch = new LoadWatch();

@@ -171,7 +171,7 @@ test("contenders take turns, in reversed order each time, and as many runs are k
       return { processor: 1e9, name };
     },
   });
-  const runs = await repeat([contender("a"), contender("b")], { count: 3, most: 9 }, () => {});
+  const runs = await repeat([contender("a"), contender("b")], { count: 3, seconds: 0 }, () => {});
   assert.is(order.join(""), "abbaab");
   assert.equal(runs.map((one) => one.map(({ name }) => name)), [["a", "a", "a"], ["b", "b", "b"]]);
   assert.ok(runs.flat().every(({ others }) => others === 0));
@@ -185,12 +185,16 @@ test("a run is repeated while the host has company on our cores, and the quietes
   let run = 0;
   const told: string[] = [];
   const contender = { name: "a", run: async () => ({ processor: 1e9, run: run++ }) };
-  const [runs] = await repeat([contender], { count: 2, most: 9 }, (line) => told.push(line), additions);
+  const [runs] = await repeat([contender], { count: 2, seconds: Infinity }, (line) => told.push(line), additions);
   assert.equal(runs!.map((one) => [one.run, one.company]), [[3, 0], [4, 0]]);
   assert.equal(told, ["a, additions slowed by 33 %", "a, additions slowed by 50 %", "a, additions slowed by 33 %", "a", "a"]);
   next = 0;
-  const [few] = await repeat([contender], { count: 2, most: 3 }, () => {}, additions);
-  assert.equal(few!.map((one) => one.run), [5, 7], "no more than allowed: then the least disturbed");
+  let clock = 0;
+  const [few] = await repeat([contender], { count: 2, seconds: 20 }, () => {}, additions, () => 10 * clock++);
+  assert.equal(few!.map((one) => one.run), [5, 7], "no turn begins when the seconds are over: then the least disturbed");
+  next = 0;
+  const [all] = await repeat([contender], { count: 2, seconds: 0 }, () => {}, additions);
+  assert.equal(all!.map((one) => one.run), [8, 9], "as many as are asked for, however long they take");
 });
 
 test("additions are timed on as many threads as asked for", () => {
