@@ -22,9 +22,15 @@ function runCeilings(what: string, threads: number): unknown {
   return JSON.parse(execFileSync(program, [what, String(threads)], { encoding: "utf8" }));
 }
 
-export function measureCeilings(simd: string, threads: number): Ceilings {
-  const { fmaGflops, readGBs } = runCeilings(simd, threads) as Ceilings;
-  return { fmaGflops, readGBs };
+/** Measured before `work` and after it, the higher ones: a host gives and takes both within minutes. */
+export async function withCeilings<T>(
+  simd: string, threads: number, work: () => Promise<T>, measure = (): Ceilings => runCeilings(simd, threads) as Ceilings,
+): Promise<{ result: T; ceilings: Ceilings }> {
+  const before = measure();
+  const result = await work();
+  const after = measure();
+  const higher = (of: keyof Ceilings): number => Math.max(before[of], after[of]);
+  return { result, ceilings: { fmaGflops: higher("fmaGflops"), readGBs: higher("readGBs") } };
 }
 
 /**

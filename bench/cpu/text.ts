@@ -3,7 +3,7 @@
 import type { WeightType } from "../../lib/checkpoint/types.js";
 import type { HimapPeer } from "./himap-peer.js";
 import type { LlamaPeer } from "./llama-peer.js";
-import { measureCeilings, readOnce, type Additions, type Ceilings } from "./machine.js";
+import { readOnce, withCeilings, type Additions, type Ceilings } from "./machine.js";
 import type { BenchModel } from "./models.js";
 import { Peer } from "./peer.js";
 import { medianOf, repeat, same, type Repetitions, type Watched } from "./repeat.js";
@@ -76,7 +76,6 @@ export async function benchText(model: BenchModel, threads: number, settings: Te
   try {
     const { simd } = await himap.ask("open", { model: checkpoint.folder, threads, positions });
     const { kernels } = await llama.ask("open", { model: decoder, threads, positions, prompt: length });
-    const ceilings = measureCeilings(simd, threads);
     await readOnce([...checkpoint.files.map((file) => file.path), decoder]);
     // A few tokens touch every weight, so that nobody pays for the first mapping of its pages.
     const short = { prompt: promptIds(8, checkpoint.config.vocabulary), steps: 1 };
@@ -88,7 +87,9 @@ export async function benchText(model: BenchModel, threads: number, settings: Te
       { name: "himap", run: () => himap.ask("text", job) },
       { name: "node-llama-cpp", run: () => llama.ask("text", job) },
     ];
-    const [ours, theirs] = await repeat(contenders, settings.repetitions, (line) => console.error(`${type}, ${threads} threads: ${line}`), additions);
+    const tell = (line: string): void => console.error(`${type}, ${threads} threads: ${line}`);
+    const { result, ceilings } = await withCeilings(simd, threads, () => repeat(contenders, settings.repetitions, tell, additions));
+    const [ours, theirs] = result;
     const differs = ours![0]!.tokens.findIndex((token, i) => token !== theirs![0]!.tokens[i]);
     return {
       type, threads, simd, ceilings,

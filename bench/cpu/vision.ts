@@ -8,7 +8,7 @@ import { resolvePruning } from "../../lib/pruning/resolve.js";
 import type { Preset } from "../../lib/types.js";
 import type { WeightType } from "../../lib/checkpoint/types.js";
 import type { HimapPeer } from "./himap-peer.js";
-import { measureCeilings, readOnce, type Additions, type Ceilings } from "./machine.js";
+import { readOnce, withCeilings, type Additions, type Ceilings } from "./machine.js";
 import type { BenchModel } from "./models.js";
 import { Peer } from "./peer.js";
 import { medianOf, repeat, same, type Repetitions, type Watched } from "./repeat.js";
@@ -56,19 +56,15 @@ export async function benchVision(model: BenchModel, threads: number, repetition
   try {
     const positions = checkpoint.config.imageTokens + textTokens.before + textTokens.after + 16;
     const { simd } = await himap.ask("open", { model: checkpoint.folder, threads, positions });
-    const ceilings = measureCeilings(simd, threads);
     await readOnce(checkpoint.files.map((file) => file.path));
     const ids = promptIds(textTokens.before + textTokens.after, checkpoint.config.vocabulary);
     const job: Omit<VisionJob, "preset"> = { picture, before: ids.slice(0, textTokens.before), after: ids.slice(textTokens.before) };
     await himap.ask("vision", { ...job, preset: "himap" });
 
     const compared = ["none", "himap"] as const;
-    const runs = await repeat(
-      compared.map((preset) => ({ name: preset, run: () => himap.ask("vision", { ...job, preset }) })),
-      repetitions,
-      (line) => console.error(`picture, ${type}, ${threads} threads: ${line}`),
-      additions,
-    );
+    const contenders = compared.map((preset) => ({ name: preset, run: () => himap.ask("vision", { ...job, preset }) }));
+    const tell = (line: string): void => console.error(`picture, ${type}, ${threads} threads: ${line}`);
+    const { result: runs, ceilings } = await withCeilings(simd, threads, () => repeat(contenders, repetitions, tell, additions));
     return compared.map((preset, i) => ({ type, threads, simd, ceilings, ...row(model, preset, runs[i]!) }));
   } finally {
     await himap.close();

@@ -7,7 +7,7 @@ import * as assert from "uvu/assert";
 
 import { writeDecoder, writeVision } from "../../bench/cpu/gguf.js";
 import { caption, textTables, visionRivalTable, visionTable } from "../../bench/cpu/markdown.js";
-import { Additions } from "../../bench/cpu/machine.js";
+import { Additions, withCeilings } from "../../bench/cpu/machine.js";
 import { cpuBench } from "../../bench/cpu/options.js";
 import { repeat } from "../../bench/cpu/repeat.js";
 import { promptIds, type TextRow } from "../../bench/cpu/text.js";
@@ -195,6 +195,13 @@ test("a run is repeated while the host has company on our cores, and the quietes
   next = 0;
   const [all] = await repeat([contender], { count: 2, seconds: 0 }, () => {}, additions);
   assert.equal(all!.map((one) => one.run), [8, 9], "as many as are asked for, however long they take");
+});
+
+test("ceilings are the higher ones of before and after", async () => {
+  const samples = [{ fmaGflops: 100, readGBs: 40 }, { fmaGflops: 120, readGBs: 30 }];
+  const { result, ceilings } = await withCeilings("avx2", 2, async () => samples.length, () => samples.shift()!);
+  assert.is(result, 1, "between the two");
+  assert.equal(ceilings, { fmaGflops: 120, readGBs: 40 });
 });
 
 test("additions are timed on as many threads as asked for", () => {
